@@ -1,0 +1,40 @@
+#pragma once
+// What a decoder-only transformer looks like, in numbers: read from config.json, used by everything above.
+
+#include <string>
+#include <vector>
+
+#include <tessera/core/types.hpp>
+
+namespace tessera {
+
+/// Rotary embedding: the base, and Llama 3's rescaling of low frequencies where factor is not 1.
+struct RopeConfig {
+  double theta = 10000.0;
+  double factor = 1.0;
+  double low_freq_factor = 1.0;
+  double high_freq_factor = 4.0;
+  index_t original_max_positions = 0;
+};
+
+struct ModelConfig {
+  std::string model_type;  ///< as config.json names it: qwen3, qwen2, llama
+  index_t layers = 0;
+  index_t hidden = 0;
+  index_t heads = 0;
+  index_t kv_heads = 0;
+  index_t head_dim = 0;
+  index_t intermediate = 0;
+  index_t vocab = 0;
+  index_t max_positions = 0;
+  double rms_norm_eps = 1e-6;
+  RopeConfig rope;
+  bool tied_embeddings = false;
+  bool attention_bias = false;  ///< q/k/v bias: as config.json says, else as the family has it
+  std::vector<token_t> eos_token_ids;  ///< of generation_config.json if it is there, else of config.json
+  token_t bos_token_id = -1;           ///< -1: none
+
+  [[nodiscard]] index_t group() const { return heads / kv_heads; }  ///< query heads that share a KV head
+};
+
+}  // namespace tessera
