@@ -1,0 +1,177 @@
+#pragma once
+// The weights of a Hugging Face folder: one safetensors file or several with an index, mapped, found by tensor name.
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <tessera/core/view.hpp>
+#include <tessera/io/safetensors.hpp>
+
+namespace tessera {
+
+/// An open checkpoint. Weights are views into the mapped files and live as long as this object. Moves, no copy.
+class Checkpoint {
+ public:
+  /// Opens model.safetensors, or else the files that model.safetensors.index.json names. Reads headers only. Throws
+  /// Error, naming the file, if one is missing or unsound, or lacks a tensor that the index places in it.
+  [[nodiscard]] static Checkpoint open(const std::filesystem::path& folder) {
+    namespace fs = std::filesystem;
+    std::error_code unused;
+    require(fs::is_directory(folder, unused), folder.string(), ": expected the folder of a checkpoint, found ",
+            fs::exists(folder, unused) ? "a file" : "nothing");
+    Checkpoint checkpoint;
+    const fs::path single = folder / "model.safetensors";
+    const fs::path index = folder / "model.safetensors.index.json";
+    // A name that is there counts, also where it is a dangling link: the error then says so.
+    if (fs::symlink_status(single, unused).type() != fs::file_type::not_found) {
+      checkpoint.files_.emplace_back(single);
+      for (const TensorInfo& tensor : checkpoint.files_.front().tensors())
+        checkpoint.places_[tensor.name] = {0, &tensor};
+    } else {
+      require(
+          fs::symlink_status(index, unused).type() != fs::file_type::not_found, folder.string(),
+          ": expected model.safetensors or model.safetensors.index.json, found neither",
+          fs::exists(folder / "pytorch_model.bin", unused) ? " (pytorch_model.bin: save it as safetensors first)" : "");
+      checkpoint.open_shards(folder, index);
+    }
+    return checkpoint;
+  }
+
+  /// The tensor of that name, or null.
+  [[nodiscard]] const TensorInfo* find(std::string_view name) const {
+    const auto place = places_.find(name);
+    return place == places_.end() ? nullptr : place->second.tensor;
+  }
+
+  /// A weight matrix [rows, cols] as it is stored. Throws Error, with what was expected and what the file has, if it is
+  /// missing, has another shape, or is of a type or alignment that the kernels do not read.
+  [[nodiscard]] WeightView weight(std::string_view name, index_t rows, index_t cols) const {
+    const TensorInfo& tensor = checked(name, {rows, cols});
+    const DType dtype = dtype_of_tensor(tensor);
+    require(tensor.aligned(), tensor.name, ": begins at byte ", tensor.offset, ", expected a multiple of its ",
+            bytes_of(dtype), "-byte elements: load and save the file with a current safetensors (", file_name(tensor),
+            ")");
+    return {tensor.data, dtype, rows, cols, cols};
+  }
+
+  /// A vector of `n` elements (a norm, a bias), widened to f32. Throws Error as weight() does, at any alignment, and if
+  /// the file has become too short for it.
+  [[nodiscard]] std::vector<float> vector(std::string_view name, index_t n) const {
+    const TensorInfo& tensor = checked(name, {n});
+    const DType dtype = dtype_of_tensor(tensor);
+    std::vector<float> values(static_cast<std::size_t>(n));
+    with_type_of(dtype, [&]<class T>(T) {
+      std::vector<T> stored(values.size());
+      file_of(tensor).read(tensor.offset, stored.data(), tensor.bytes);
+      for (std::size_t i = 0; i < stored.size(); ++i) values[i] = to_float(stored[i]);
+    });
+    return values;
+  }
+
+  /// Reads the pages of a view of a weight into memory before it returns. Throws Error if the file no longer has them.
+  void populate(const WeightView& slice) const {
+    each_range(slice, [](const MappedFile& file, Range bytes) { file.populate(bytes); });
+  }
+
+  /// Has the pages of a view of a weight read in the background.
+  void advise_needed(const WeightView& slice) const {
+    each_range(slice, [](const MappedFile& file, Range bytes) { file.advise_needed(bytes); });
+  }
+
+  /// Throws Error if a file was written to, removed or replaced since it was opened.
+  void check_unchanged() const {
+    for (const Safetensors& file : files_) file.file().check_unchanged();
+  }
+
+  [[nodiscard]] const std::vector<Safetensors>& files() const { return files_; }
+
+ private:
+  struct Place {
+    std::size_t file = 0;
+    const TensorInfo* tensor = nullptr;
+  };
+
+  Checkpoint() = default;
+
+  void open_shards(const std::filesystem::path& folder, const std::filesystem::path& index) {
+    constexpr index_t largest_index = index_t{32} << 20;
+    const Json json = parse_json(read_text(index, largest_index), index.string());
+    const Json& weight_map = JsonObject(json, index.string()).at("weight_map");
+    const std::string where = concat(index.string(), ": weight_map");
+    require(weight_map.is_object() && !weight_map.empty(), where, ": expected tensor names and their files, found ",
+            JsonObject::describe(weight_map));
+    std::map<std::string, std::size_t> opened;  // file name -> place in files_
+    for (const auto& [name, file] : weight_map.items()) {
+      require(file.is_string(), where, ": ", excerpt(name), ": expected a file name, found ",
+              JsonObject::describe(file));
+      const auto& file_name = file.get_ref<const std::string&>();
+      // A checkpoint names files of its own folder only; where a symbolic link leads is its owner's affair.
+      const bool plain = !file_name.empty() && file_name != "." && file_name != ".." &&
+                         file_name.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos;
+      require(plain, where, ": ", excerpt(name), ": expected a plain file name, found ", JsonObject::describe(file));
+      opened.emplace(file_name, 0);
+    }
+    files_.reserve(opened.size());
+    for (auto& [file_name, place] : opened) {
+      place = files_.size();
+      files_.emplace_back(folder / file_name);
+    }
+    for (const auto& [name, file] : weight_map.items()) {
+      const std::size_t place = opened.at(file.get<std::string>());
+      const TensorInfo* tensor = files_[place].find(name);
+      require(tensor != nullptr, where, ": ", excerpt(name), " is said to be in ", excerpt(file.get<std::string>()),
+              ", which has no such tensor");
+      places_[name] = {place, tensor};
+    }
+  }
+
+  [[nodiscard]] const TensorInfo& checked(std::string_view name, const std::vector<index_t>& shape) const {
+    const TensorInfo* tensor = find(name);
+    require(tensor != nullptr, name, ": expected ", shape_text(shape), ", no file of the checkpoint has it (",
+            files_.front().file().path(), files_.size() > 1 ? ", ..." : "", ")");
+    require(tensor->shape == shape, name, ": expected ", shape_text(shape), ", file has ",
+            excerpt(shape_text(tensor->shape)), " (", file_name(*tensor), ")");
+    return *tensor;
+  }
+
+  [[nodiscard]] DType dtype_of_tensor(const TensorInfo& tensor) const {
+    const auto dtype = kernel_type(tensor.dtype);
+    require(dtype.has_value(), tensor.name, ": expected BF16, F16 or F32, file has ", name_of(tensor.dtype), " (",
+            file_name(tensor), ")");
+    return *dtype;
+  }
+
+  [[nodiscard]] const MappedFile& file_of(const TensorInfo& tensor) const {
+    return files_[places_.find(tensor.name)->second.file].file();
+  }
+  [[nodiscard]] std::string file_name(const TensorInfo& tensor) const {
+    return std::filesystem::path(file_of(tensor).path()).filename().string();
+  }
+
+  /// Calls f(file, bytes) for the bytes of a view; rows that lie closer together than a page or two count as one range.
+  template <class F>
+  void each_range(const WeightView& view, F&& f) const {
+    if (view.empty()) return;
+    const MappedFile* file = nullptr;
+    for (const Safetensors& candidate : files_)
+      if (candidate.file().contains(view.data)) file = &candidate.file();
+    require(file != nullptr, "a view of ", view.rows, " rows does not lie in this checkpoint");
+    constexpr index_t nearby = 8192;
+    const index_t begin = static_cast<const std::byte*>(view.data) - file->data();
+    const index_t row_bytes = view.cols * bytes_of(view.dtype);
+    const index_t pitch = view.stride * bytes_of(view.dtype);
+    if (pitch - row_bytes <= nearby) {
+      f(*file, Range{begin, begin + (view.rows - 1) * pitch + row_bytes});
+      return;
+    }
+    for (index_t row = 0; row < view.rows; ++row) f(*file, Range{begin + row * pitch, begin + row * pitch + row_bytes});
+  }
+
+  std::vector<Safetensors> files_;
+  std::map<std::string, Place, std::less<>> places_;
+};
+
+}  // namespace tessera
