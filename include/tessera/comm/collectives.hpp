@@ -1,0 +1,69 @@
+#pragma once
+// What a transport between ranks must offer: three started data moves and a split. Everything else is built on them.
+
+#include <concepts>
+#include <cstddef>
+#include <span>
+#include <string_view>
+
+#include <tessera/core/types.hpp>
+
+namespace tessera {
+
+/// In start_exchange: this rank sends nothing, or receives nothing.
+inline constexpr int no_rank = -1;
+
+/// Names one started move of one model until it has finished.
+enum class Ticket : int {};
+
+/// Moves that may be under way at a time on one rank.
+inline constexpr int moves_at_once = 16;
+
+/// A transport between the ranks of a group. All counts are bytes; none is limited to 2^31.
+///
+/// Law:
+///  * Every rank of the group starts the same moves in the same order, from one thread at a time. A start returns
+///    without waiting for other ranks; up to `moves_at_once` moves may be under way.
+///  * Buffers are untouched by the caller from the start until the move has finished; counts are copied by the start.
+///  * `start_allgather(mine, all, counts)`: afterwards `all` is, on every rank, the concatenation of all ranks' `mine`
+///    in rank order; counts[r] = size of rank r's `mine`. `mine` may already lie in its place in `all`.
+///  * `start_alltoall(send, send_counts, receive, receive_counts)`: `send` is one piece per receiver, in rank order;
+///    `receive` is one piece per sender, in rank order; what r sends to s has the size that s expects of r.
+///  * `start_exchange(send, dest, receive, source)`: `send` goes to `dest`, `receive` comes from `source`; whoever
+///    names dest is named by it as source; `no_rank` on either side moves nothing there.
+///  * `test(ticket)` makes progress and says whether the move has finished; a finished ticket is not used again.
+///  * `split(color, key)`: the ranks of one color become a group, ordered by key, then by their former rank. It may
+///    wait for the other ranks.
+template <class C>
+concept Collectives = std::movable<C> &&
+    requires(C& c, const C& as_const, std::span<const std::byte> send, std::span<std::byte> receive,
+             std::span<const index_t> counts, int rank, Ticket ticket) {
+  { as_const.rank() } -> std::same_as<int>;
+  { as_const.size() } -> std::same_as<int>;
+  { as_const.name() } -> std::convertible_to<std::string_view>;
+  { c.start_allgather(send, receive, counts) } -> std::same_as<Ticket>;
+  { c.start_alltoall(send, counts, receive, counts) } -> std::same_as<Ticket>;
+  { c.start_exchange(send, rank, receive, rank) } -> std::same_as<Ticket>;
+  { c.test(ticket) } -> std::same_as<bool>;
+  { c.split(rank, rank) } -> std::same_as<C>;
+};
+
+/// A transport whose ranks can read one another's memory, and so sum without moving the terms first.
+///
+/// Law: `start_reduce(in, first, sum)`: sum[i] = in_0[first + i] + in_1[first + i] + ... in rank order, where in_r is
+/// rank r's `in`. All ranks' `in` have one size; `first` and the size of `sum` may differ between ranks.
+template <class C>
+concept ReducingCollectives = Collectives<C> &&
+    requires(C& c, std::span<const float> in, index_t first, std::span<float> sum) {
+  { c.start_reduce(in, first, sum) } -> std::same_as<Ticket>;
+};
+
+/// A transport that brings an allreduce of its own, in an order of its own: not the same bits for every layout.
+/// `has_own_allreduce()` says whether it is to be used.
+template <class C>
+concept AllreducingCollectives = Collectives<C> && requires(C& c, const C& as_const, std::span<float> inout) {
+  { as_const.has_own_allreduce() } -> std::same_as<bool>;
+  { c.start_own_allreduce(inout) } -> std::same_as<Ticket>;
+};
+
+}  // namespace tessera

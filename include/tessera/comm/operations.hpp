@@ -1,0 +1,76 @@
+#pragma once
+// What a communicator can do, free of element types and of the transport: the interface behind the handle.
+
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include <tessera/comm/collectives.hpp>
+
+namespace tessera {
+
+/// The kinds of collective operation, for reports and messages.
+enum class Collective : std::uint8_t {
+  allreduce,
+  allgather,
+  reduce_scatter,
+  alltoall,
+  broadcast,
+  exchange,
+  barrier,
+};
+inline constexpr int collective_kinds = 7;
+
+[[nodiscard]] constexpr std::string_view name_of(Collective kind) {
+  switch (kind) {
+    case Collective::allreduce: return "allreduce";
+    case Collective::allgather: return "allgather";
+    case Collective::reduce_scatter: return "reduce_scatter";
+    case Collective::alltoall: return "alltoall";
+    case Collective::broadcast: return "broadcast";
+    case Collective::exchange: return "exchange";
+    case Collective::barrier: return "barrier";
+  }
+  return "?";
+}
+
+/// Collective operations of one rank on one group. Counts are bytes, except where the data are floats.
+///
+/// Law: all ranks start the same operations in the same order and wait for them in one order too; sums are taken in
+/// rank order 0..P-1, so that every rank, run and transport gets the same bits.
+class Operations {
+ public:
+  Operations() = default;
+  Operations(const Operations&) = delete;
+  Operations& operator=(const Operations&) = delete;
+  virtual ~Operations() = default;
+
+  [[nodiscard]] virtual int rank() const = 0;
+  [[nodiscard]] virtual int size() const = 0;
+  [[nodiscard]] virtual std::string_view name() const = 0;
+
+  [[nodiscard]] virtual int start_allreduce(std::span<float> inout) = 0;
+  [[nodiscard]] virtual int start_reduce_scatter(std::span<const float> in, std::span<float> mine,
+                                                 std::span<const index_t> counts) = 0;
+  [[nodiscard]] virtual int start_allgather(std::span<const std::byte> mine, std::span<std::byte> all,
+                                            std::span<const index_t> counts) = 0;
+  [[nodiscard]] virtual int start_alltoall(std::span<const std::byte> send, std::span<const index_t> send_counts,
+                                           std::span<std::byte> receive, std::span<const index_t> receive_counts) = 0;
+  [[nodiscard]] virtual int start_broadcast(std::span<std::byte> data, int root) = 0;
+  [[nodiscard]] virtual int start_exchange(std::span<const std::byte> send, int dest, std::span<std::byte> receive,
+                                           int source) = 0;
+  [[nodiscard]] virtual int start_barrier() = 0;
+
+  /// Finishes what a start returned, or throws Error after `timeout()` seconds.
+  virtual void wait(int operation) = 0;
+
+  [[nodiscard]] virtual std::shared_ptr<Operations> split(int color, int key) = 0;
+
+  [[nodiscard]] virtual double timeout() const = 0;
+  virtual void set_timeout(double seconds) = 0;
+
+  /// Bytes that left this rank so far, a piece counted once per rank that receives it.
+  [[nodiscard]] virtual index_t wire_bytes() const = 0;
+};
+
+}  // namespace tessera
