@@ -56,9 +56,9 @@ class Pending {
 class Communicator {
  public:
   template <class C>
-  requires(!std::same_as<C, Communicator>) &&
-      Collectives<C> Communicator(
-          C collectives)  // NOLINT(google-explicit-constructor): a transport converts to a communicator
+    requires(!std::same_as<C, Communicator>)
+  &&Collectives<C> Communicator(
+      C collectives)  // NOLINT(google-explicit-constructor): a transport converts to a communicator
       : operations_(std::make_shared<RankOrderOperations<C>>(std::move(collectives))) {}
   explicit Communicator(std::shared_ptr<Operations> operations) : operations_(std::move(operations)) {}
 

@@ -1,0 +1,245 @@
+#pragma once
+// Ranks as MPI processes: started MPI operations, polled; every return code checked.
+
+#include <mpi.h>
+
+#include <algorithm>
+#include <climits>
+#include <cstring>
+#include <deque>
+#include <utility>
+#include <vector>
+
+#include <tessera/comm/communicator.hpp>
+
+namespace tessera {
+
+/// Which allreduce is used: our own sums in rank order and gives the same bits always; MPI's picks an order by size and
+/// layout.
+enum class Allreduce : std::uint8_t { own, mpi };
+
+struct MpiOptions {
+  Allreduce allreduce = Allreduce::own;
+  index_t largest_message = INT_MAX;  // bytes in one MPI call; MPI-3 counts are int. Smaller for tests.
+};
+
+namespace detail {
+
+/// Throws Error with MPI's own text when `code` says that `call` failed.
+inline void check_mpi(int code, std::string_view call) {
+  if (code == MPI_SUCCESS) return;
+  char text[MPI_MAX_ERROR_STRING] = {};
+  int length = 0;
+  if (MPI_Error_string(code, text, &length) != MPI_SUCCESS) fail(call, " failed with code ", code);
+  fail(call, " failed: ", std::string_view(text, static_cast<std::size_t>(length)));
+}
+
+[[nodiscard]] inline bool mpi_is_up() {
+  int initialized = 0, finalized = 0;
+  check_mpi(MPI_Initialized(&initialized), "MPI_Initialized");
+  check_mpi(MPI_Finalized(&finalized), "MPI_Finalized");
+  return initialized != 0 && finalized == 0;
+}
+
+/// An MPI communicator of our own, freed with its owner unless MPI has been finalized before.
+class MpiGroup {
+ public:
+  explicit MpiGroup(MPI_Comm owned) : comm_(owned) {
+    check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  }
+  MpiGroup(MpiGroup&& other) noexcept : comm_(std::exchange(other.comm_, MPI_COMM_NULL)) {}
+  MpiGroup& operator=(MpiGroup&& other) noexcept {
+    std::swap(comm_, other.comm_);
+    return *this;
+  }
+  ~MpiGroup() {
+    int finalized = 1;
+    if (comm_ != MPI_COMM_NULL && MPI_Finalized(&finalized) == MPI_SUCCESS && finalized == 0) MPI_Comm_free(&comm_);
+  }
+  operator MPI_Comm() const { return comm_; }  // NOLINT(google-explicit-constructor): used as one
+
+ private:
+  MPI_Comm comm_;
+};
+
+}  // namespace detail
+
+/// One rank of an MPI communicator, which is duplicated: our messages never meet the caller's. The caller initialises
+/// MPI (MPI_THREAD_FUNNELED is enough, with the communicator used on the main thread) and finalises it after the last
+/// communicator is gone. Collective. Errors: MPI's own text.
+class Mpi {
+ public:
+  explicit Mpi(MPI_Comm parent = MPI_COMM_WORLD, MpiOptions options = {}) : Mpi(Owned{}, duplicate(parent), options) {}
+
+  [[nodiscard]] int rank() const { return rank_; }
+  [[nodiscard]] int size() const { return size_; }
+  [[nodiscard]] std::string_view name() const { return "mpi"; }
+  [[nodiscard]] MPI_Comm comm() const { return comm_; }
+
+  Ticket start_allgather(std::span<const std::byte> mine, std::span<std::byte> all, std::span<const index_t> counts) {
+    const auto [ticket, move] = claim();
+    move.receive_begin.assign(1, 0);
+    for (const index_t count : counts) move.receive_begin.push_back(move.receive_begin.back() + count);
+    const index_t my_begin = move.receive_begin[at(rank_)];
+    const bool in_place = mine.data() == all.data() + my_begin;
+    if (static_cast<index_t>(all.size()) > options_.largest_message) {  // the same on all ranks
+      if (!in_place) copy(mine, all.subspan(at(my_begin), mine.size()));
+      for (int step = 1; step < size_; ++step) {
+        const int dest = (rank_ + step) % size_, source = (rank_ + size_ - step) % size_;
+        receive(move, all.subspan(at(move.receive_begin[at(source)]), at(counts[at(source)])), source);
+        send(move, mine, dest);
+      }
+      return ticket;
+    }
+    move.int_counts.assign(counts.begin(), counts.end());
+    move.int_begin.assign(move.receive_begin.begin(), move.receive_begin.end() - 1);
+    move.requests.push_back(MPI_REQUEST_NULL);
+    check_mpi(
+        MPI_Iallgatherv(in_place ? MPI_IN_PLACE : mine.data(), static_cast<int>(mine.size()), MPI_BYTE, all.data(),
+                        move.int_counts.data(), move.int_begin.data(), MPI_BYTE, comm_, &move.requests.back()),
+        "MPI_Iallgatherv");
+    return ticket;
+  }
+
+  /// Messages between pairs: a pair sees the size of its own piece only, so a piece too large for one call can be cut
+  /// without asking the others. (MPI_Ialltoallv would need one choice of all ranks, and does the same inside.)
+  Ticket start_alltoall(std::span<const std::byte> send_all, std::span<const index_t> send_counts,
+                        std::span<std::byte> receive_all, std::span<const index_t> receive_counts) {
+    const Claimed claimed = claim();
+    Move& move = claimed.move;
+    move.send_begin.assign(1, 0);
+    for (const index_t count : send_counts) move.send_begin.push_back(move.send_begin.back() + count);
+    move.receive_begin.assign(1, 0);
+    for (const index_t count : receive_counts) move.receive_begin.push_back(move.receive_begin.back() + count);
+    const auto outgoing = [&](int r) { return send_all.subspan(at(move.send_begin[at(r)]), at(send_counts[at(r)])); };
+    const auto incoming = [&](int r) {
+      return receive_all.subspan(at(move.receive_begin[at(r)]), at(receive_counts[at(r)]));
+    };
+    copy(outgoing(rank_), incoming(rank_));
+    for (int step = 1; step < size_; ++step) {
+      receive(move, incoming((rank_ + size_ - step) % size_), (rank_ + size_ - step) % size_);
+      send(move, outgoing((rank_ + step) % size_), (rank_ + step) % size_);
+    }
+    return claimed.ticket;
+  }
+
+  Ticket start_exchange(std::span<const std::byte> send_one, int dest, std::span<std::byte> receive_one, int source) {
+    const auto [ticket, move] = claim();
+    require((dest == rank_) == (source == rank_), "exchange: rank ", rank_, " of ", size_, " sends to ", dest,
+            " and receives from ", source);
+    if (dest == rank_) {
+      copy(send_one, receive_one);
+      return ticket;
+    }
+    if (source != no_rank) receive(move, receive_one, source);
+    if (dest != no_rank) send(move, send_one, dest);
+    return ticket;
+  }
+
+  [[nodiscard]] bool has_own_allreduce() const { return options_.allreduce == Allreduce::mpi; }
+
+  Ticket start_own_allreduce(std::span<float> inout) {
+    const auto [ticket, move] = claim();
+    while (!inout.empty()) {
+      const auto part = inout.first(std::min<std::size_t>(inout.size(), at(largest_message()) / sizeof(float)));
+      move.requests.push_back(MPI_REQUEST_NULL);
+      check_mpi(MPI_Iallreduce(MPI_IN_PLACE, part.data(), static_cast<int>(part.size()), MPI_FLOAT, MPI_SUM, comm_,
+                               &move.requests.back()),
+                "MPI_Iallreduce");
+      inout = inout.subspan(part.size());
+    }
+    return ticket;
+  }
+
+  [[nodiscard]] bool test(Ticket ticket) {
+    Move& move = moves_[static_cast<std::size_t>(ticket)];
+    int finished = 0;
+    check_mpi(MPI_Testall(static_cast<int>(move.requests.size()), move.requests.data(), &finished, MPI_STATUSES_IGNORE),
+              "MPI_Testall");
+    if (finished != 0) move.busy = false;
+    return finished != 0;
+  }
+
+  [[nodiscard]] Mpi split(int color, int key) {
+    MPI_Comm part = MPI_COMM_NULL;
+    check_mpi(MPI_Comm_split(comm_, color, key, &part), "MPI_Comm_split");
+    return Mpi(Owned{}, part, options_);
+  }
+
+ private:
+  struct Owned {};
+  struct Move {
+    bool busy = false;
+    std::vector<MPI_Request> requests;
+    std::vector<int> int_counts, int_begin;  // read by MPI until the move has finished
+    std::vector<index_t> send_begin, receive_begin;
+  };
+  struct Claimed {
+    Ticket ticket;
+    Move& move;
+  };
+
+  Mpi(Owned, MPI_Comm owned, MpiOptions options) : comm_(owned), options_(options) {
+    check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
+    check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+  }
+
+  [[nodiscard]] static MPI_Comm duplicate(MPI_Comm parent) {
+    require(detail::mpi_is_up(), "MPI is not initialised (or already finalised): call MPI_Init_thread first");
+    MPI_Comm copy = MPI_COMM_NULL;
+    check_mpi(MPI_Comm_dup(parent, &copy), "MPI_Comm_dup");
+    return copy;
+  }
+  static void check_mpi(int code, std::string_view call) { detail::check_mpi(code, call); }
+
+  template <class Integer>
+  [[nodiscard]] static std::size_t at(Integer i) {
+    return static_cast<std::size_t>(i);
+  }
+  [[nodiscard]] index_t largest_message() const { return std::max<index_t>(options_.largest_message, 64); }
+
+  static void copy(std::span<const std::byte> from, std::span<std::byte> to) {
+    require(from.size() == to.size(), "a rank sends itself ", from.size(), " bytes and expects ", to.size());
+    if (!from.empty()) std::memmove(to.data(), from.data(), from.size());
+  }
+
+  [[nodiscard]] Claimed claim() {
+    std::size_t i = 0;
+    while (i < moves_.size() && moves_[i].busy) ++i;
+    if (i == moves_.size()) moves_.emplace_back();
+    moves_[i].busy = true;
+    moves_[i].requests.clear();
+    return {static_cast<Ticket>(i), moves_[i]};
+  }
+
+  // One tag is enough: messages of a pair arrive in the order in which they were started, and both start alike.
+  void send(Move& move, std::span<const std::byte> data, int dest) {
+    while (!data.empty()) {
+      const auto part = data.first(std::min(data.size(), at(largest_message())));
+      move.requests.push_back(MPI_REQUEST_NULL);
+      check_mpi(MPI_Isend(part.data(), static_cast<int>(part.size()), MPI_BYTE, dest, 0, comm_, &move.requests.back()),
+                "MPI_Isend");
+      data = data.subspan(part.size());
+    }
+  }
+  void receive(Move& move, std::span<std::byte> data, int source) {
+    while (!data.empty()) {
+      const auto part = data.first(std::min(data.size(), at(largest_message())));
+      move.requests.push_back(MPI_REQUEST_NULL);
+      check_mpi(
+          MPI_Irecv(part.data(), static_cast<int>(part.size()), MPI_BYTE, source, 0, comm_, &move.requests.back()),
+          "MPI_Irecv");
+      data = data.subspan(part.size());
+    }
+  }
+
+  detail::MpiGroup comm_;
+  MpiOptions options_;
+  int rank_ = 0;
+  int size_ = 1;
+  std::deque<Move> moves_;  // a deque: MPI holds pointers into it while moves are added
+};
+
+static_assert(AllreducingCollectives<Mpi>);
+
+}  // namespace tessera
