@@ -34,7 +34,7 @@ struct ModelConfig {
   std::vector<token_t> eos_token_ids;  ///< of generation_config.json if it is there, else of config.json
   token_t bos_token_id = -1;           ///< -1: none
 
-  [[nodiscard]] index_t group() const { return heads / kv_heads; }  ///< query heads that share a KV head
+  [[nodiscard]] constexpr index_t group() const { return heads / kv_heads; }  ///< query heads that share a KV head
 };
 
 }  // namespace tessera

@@ -1,0 +1,40 @@
+#pragma once
+// Rows moved and added: the residual's sum, and rows of a stored table widened to f32.
+
+#include <tessera/core/view.hpp>
+#include <tessera/parallel/team.hpp>
+#include <tessera/simd/backend.hpp>
+
+namespace tessera {
+
+/// x += y, element by element.
+template <SimdBackend B>
+void add_rows(Worker& worker, Activations x, ConstActivations y) {
+  constexpr index_t W = B::width;
+  const Range mine = worker.share(x.rows);
+  for (index_t r = mine.begin; r < mine.end; ++r) {
+    float* a = x.row(r);
+    const float* b = y.row(r);
+    index_t i = 0;
+    for (; i + W <= x.cols; i += W) B::store(a + i, B::add(B::load(a + i), B::load(b + i)));
+    if (i < x.cols) {
+      const index_t n = x.cols - i;
+      B::store_partial(a + i, B::add(B::load_partial(a + i, n), B::load_partial(b + i, n)), n);
+    }
+  }
+  worker.barrier();
+}
+
+/// Row `row` of a stored table, widened to f32.
+template <SimdBackend B>
+void widen_row(const WeightView& table, index_t row, float* out) {
+  constexpr index_t W = B::width;
+  with_type_of(table.dtype, [&](auto type) {
+    const auto* in = table.row_as<decltype(type)>(row);
+    index_t i = 0;
+    for (; i + W <= table.cols; i += W) B::store(out + i, B::load(in + i));
+    if (i < table.cols) B::store_partial(out + i, B::load_partial(in + i, table.cols - i), table.cols - i);
+  });
+}
+
+}  // namespace tessera

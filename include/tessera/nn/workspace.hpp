@@ -1,0 +1,64 @@
+#pragma once
+// The activations of a step: taken once, sized for the longest step, shared by all layers.
+
+#include <vector>
+
+#include <tessera/core/buffer.hpp>
+#include <tessera/policies/plan.hpp>
+
+namespace tessera {
+
+/// Views of the workspace for one step. `kept` rows are the residual stream's, `computed` rows those that are projected.
+struct StepActivations {
+  Activations x;         ///< [kept, hidden] the residual stream
+  Activations normed;    ///< [kept, hidden]
+  Activations q;         ///< [computed, q heads * head_dim]
+  Activations kv;        ///< [computed, 2 * kv heads * head_dim] keys, then values
+  Activations attended;  ///< [computed, q heads * head_dim]
+  Activations hidden;    ///< [computed, ffn columns]
+  Activations partial;   ///< [computed, hidden] this rank's part of a sum
+  std::span<const index_t> positions;  ///< [computed]
+};
+
+class Workspace {
+ public:
+  /// Room for `max_rows` rows of any of the slices that the policy's phases use; the widest are given.
+  Workspace(const ModelConfig& config, index_t max_rows, const WeightSlice& widest)
+      : config_(config),
+        x_(max_rows * config.hidden),
+        normed_(max_rows * config.hidden),
+        q_(max_rows * widest.q_heads.size() * config.head_dim),
+        kv_(max_rows * 2 * widest.kv_heads.size() * config.head_dim),
+        attended_(q_.size()),
+        hidden_(max_rows * widest.ffn.size()),
+        partial_(max_rows * config.hidden),
+        positions_(static_cast<std::size_t>(max_rows)) {}
+
+  [[nodiscard]] StepActivations views(const Plan& plan) {
+    const index_t kept = plan.kept.size();
+    const index_t computed = plan.computed.size();
+    const index_t q = plan.slice.q_heads.size() * config_.head_dim;
+    const index_t kv = plan.slice.kv_heads.size() * config_.head_dim;
+    return {x_.matrix(kept, config_.hidden),
+            normed_.matrix(kept, config_.hidden),
+            q_.matrix(computed, q),
+            kv_.matrix(computed, 2 * kv),
+            attended_.matrix(computed, q),
+            hidden_.matrix(computed, plan.slice.ffn.size()),
+            partial_.matrix(computed, config_.hidden),
+            std::span<const index_t>(positions_).first(static_cast<std::size_t>(computed))};
+  }
+  [[nodiscard]] std::span<index_t> positions() { return positions_; }
+
+  [[nodiscard]] std::size_t bytes() const {
+    return x_.bytes() + normed_.bytes() + q_.bytes() + kv_.bytes() + attended_.bytes() + hidden_.bytes() +
+           partial_.bytes();
+  }
+
+ private:
+  ModelConfig config_;
+  Buffer<float> x_, normed_, q_, kv_, attended_, hidden_, partial_;
+  std::vector<index_t> positions_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,117 @@
+#pragma once
+// A phase policy made of a token split over the outer dimension of the ranks and a feature split over the inner one.
+
+#include <tessera/comm/loopback.hpp>
+#include <tessera/policies/feature_split.hpp>
+#include <tessera/policies/row_selection.hpp>
+#include <tessera/policies/token_split.hpp>
+
+namespace tessera {
+
+/// All ranks split features.
+struct FeaturesOnly {
+  [[nodiscard]] static constexpr index_t inner(const Ranks& ranks) { return ranks.size; }
+};
+
+/// All ranks split tokens.
+struct TokensOnly {
+  [[nodiscard]] static constexpr index_t inner(const Ranks&) { return 1; }
+};
+
+/// Rank r is number r / inner of the outer dimension and r % inner of the inner one, so that neighbours, which sum
+/// activations in every layer, share a machine.
+template <class Tokens, class Features, class Shape>
+class Mesh {
+ public:
+  using Cache = typename Tokens::Cache;
+
+  static void check(const ModelConfig& config, const Ranks& ranks) { Features::check(config, inner(ranks)); }
+
+  [[nodiscard]] static constexpr Plan plan(const ModelConfig& config, const Ranks& ranks, index_t rows) {
+    const RowSet computed = Tokens::rows(rows, outer(ranks));
+    WeightSlice slice = Features::slice(config, inner(ranks));
+    slice.vocab = ranks.part(config.vocab);  // selected rows are on every rank: all of them share lm_head
+    return {Features::kept(computed, inner(ranks)), computed, slice};
+  }
+  [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig& config, const Ranks& ranks) {
+    return Tokens::layout(Features::slice(config, inner(ranks)), outer(ranks));
+  }
+  /// The widest slice of the weights that a step uses.
+  [[nodiscard]] static constexpr WeightSlice widest(const ModelConfig& config, const Ranks& ranks) {
+    return plan(config, ranks, 1).slice;
+  }
+  /// The most rows that a rank computes in any step within the limits.
+  [[nodiscard]] static constexpr index_t max_rows(const ModelConfig& config, const Ranks& ranks, const Limits& limits) {
+    // Chunks are rounded one by one, so a shorter step may give a rank a few rows more than its part of the longest.
+    return std::min(limits.max_tokens, plan(config, ranks, limits.max_tokens).computed.size() + 4);
+  }
+
+  explicit Mesh(const ShardingContext& context)
+      : context_(context),
+        all_(context.comm),
+        self_(Loopback{}),
+        features_(context_.comm.split(static_cast<int>(outer(ranks()).rank), static_cast<int>(inner(ranks()).rank)),
+                  context_.config, inner(ranks()), max_rows(context_.config, ranks(), context_.limits)),
+        tokens_(TokenContext{
+            context_.comm.split(static_cast<int>(inner(ranks()).rank), static_cast<int>(outer(ranks()).rank)),
+            outer(ranks()), context_.config, context_.limits, Features::slice(context_.config, inner(ranks()))}),
+        selection_(context_.limits.max_tokens, context_.config.hidden, replicated ? 1 : all_.size()) {}
+
+  template <class F>
+  void visit(const Step& step, F&& f) {
+    begin(step);
+    f(*this);
+  }
+
+  void begin(const Step& step) {
+    step_ = step;
+    features_.begin(Tokens::rows(step.rows, outer(ranks())));
+    tokens_.begin(step);
+  }
+  [[nodiscard]] ConstActivations gather(Worker& worker, ConstActivations x) { return features_.gather(worker, x); }
+  template <class Softmax, SimdBackend B>
+  void attend(Worker& worker, ConstActivations q, ConstActivations kv, KvCache& cache, index_t layer, Activations out) {
+    tokens_.template attend<Softmax, B>(worker, q, kv, cache, layer, out);
+  }
+  template <SimdBackend B>
+  void combine(Worker& worker, Activations partial, Activations x) {
+    features_.template combine<B>(worker, partial, x);
+  }
+  [[nodiscard]] ConstActivations select(Worker& worker, ConstActivations x) {
+    worker.once([&] {
+      selected_ = selection_.select(replicated ? self_ : all_, x, step_.wanted, [&](index_t r) { return shown_by(r); });
+    });
+    return selected_;
+  }
+
+ private:
+  static constexpr bool replicated = !Tokens::splits && !Features::scatters;
+
+  [[nodiscard]] static constexpr Ranks outer(const Ranks& r) {
+    const index_t n = Shape::inner(r);
+    return {r.rank / n, r.size / n, n == 1 ? r.shares : std::span<const double>{}};
+  }
+  [[nodiscard]] static constexpr Ranks inner(const Ranks& r) {
+    const index_t n = Shape::inner(r);
+    return {r.rank % n, n, n == r.size ? r.shares : std::span<const double>{}};
+  }
+  [[nodiscard]] Ranks ranks() const { return context_.ranks(); }
+
+  /// Rows that rank `r` shows when rows are selected: of ranks that keep the same rows only the first shows them.
+  [[nodiscard]] RowSet shown_by(index_t r) const {
+    const Ranks there = ranks().at(r);
+    if (!Features::scatters && inner(there).rank != 0) return {};
+    return plan(context_.config, there, step_.rows).kept;
+  }
+
+  ShardingContext context_;
+  Communicator all_;
+  Communicator self_;
+  Features features_;
+  Tokens tokens_;
+  RowSelection selection_;
+  ConstActivations selected_;
+  Step step_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,107 @@
+#pragma once
+// A plan: who keeps which rows and which part of the weights in a step. Pure arithmetic, no communication.
+
+#include <array>
+#include <span>
+#include <string_view>
+
+#include <tessera/core/model_config.hpp>
+#include <tessera/core/partition.hpp>
+
+namespace tessera {
+
+/// One rank among many, and in which proportion the ranks share (empty: equally).
+struct Ranks {
+  index_t rank = 0;
+  index_t size = 1;
+  std::span<const double> shares = {};
+  index_t inner = 1;  ///< ranks of the inner dimension of a two-dimensional mesh; consecutive ranks are neighbours in it
+
+  /// Part of [0, n) that rank `r` takes.
+  [[nodiscard]] constexpr Range part(index_t n, index_t r, index_t grain = 1) const {
+    return partition(n, size, r, shares, grain);
+  }
+  [[nodiscard]] constexpr Range part(index_t n) const { return part(n, rank); }
+  /// The same ranks seen from rank `r`.
+  [[nodiscard]] constexpr Ranks at(index_t r) const { return {r, size, shares, inner}; }
+};
+
+/// At most two runs of rows, ascending; the local row i is the i-th of them.
+struct RowSet {
+  std::array<Range, 2> runs;
+
+  [[nodiscard]] constexpr index_t size() const { return runs[0].size() + runs[1].size(); }
+  [[nodiscard]] constexpr index_t operator[](index_t i) const {
+    return i < runs[0].size() ? runs[0].begin + i : runs[1].begin + (i - runs[0].size());
+  }
+  [[nodiscard]] constexpr bool contains(index_t row) const { return runs[0].contains(row) || runs[1].contains(row); }
+  /// The local rows `part` of this set.
+  [[nodiscard]] constexpr RowSet sub(Range part) const {
+    const index_t cut = runs[0].size();
+    const Range first = intersect(part, {0, cut});
+    const Range second = intersect(part, {cut, size()});
+    return {{Range{runs[0].begin + first.begin, runs[0].begin + first.begin + first.size()},
+             Range{runs[1].begin + second.begin - cut, runs[1].begin + second.begin - cut + second.size()}}};
+  }
+  /// How many kept rows come before `row`: its local index where it is kept.
+  [[nodiscard]] constexpr index_t before(index_t row) const {
+    return intersect(runs[0], {0, row}).size() + intersect(runs[1], {0, row}).size();
+  }
+};
+
+/// All rows of a step of `n`.
+[[nodiscard]] constexpr RowSet all_rows(index_t n) { return {{Range{0, n}, Range{n, n}}}; }
+
+/// Rank `r` of zigzag order: of 2P chunks it takes chunk r and chunk 2P-1-r, one early and one late, so that every rank
+/// has about the same causal work (arXiv:2311.09431).
+/// Law: the ranks' rows tile [0, n); without shares they differ by at most one row.
+[[nodiscard]] constexpr RowSet zigzag_rows(index_t n, const Ranks& ranks, index_t r) {
+  if (ranks.shares.empty()) {
+    const index_t chunks = 2 * ranks.size;
+    return {{partition(n, chunks, r), partition(n, chunks, chunks - 1 - r)}};
+  }
+  // The first half of the rows is cut in rank order, the second half in reverse: mirrored from the end.
+  const index_t half = (n + 1) / 2;
+  const Range early = ranks.part(half, r);
+  const Range late = ranks.part(n - half, r);
+  return {{early, Range{n - late.end, n - late.begin}}};
+}
+
+/// The part of every weight matrix that a rank uses.
+struct WeightSlice {
+  Range q_heads;
+  Range kv_heads;
+  Range ffn;    ///< columns of the hidden layer of the MLP
+  Range vocab;  ///< rows of lm_head
+};
+
+/// FFN columns are cut in blocks, so that a slice of a row starts on a cache line and on a quantisation block.
+inline constexpr index_t ffn_grain = 32;
+
+/// The KV heads that the query heads of a range read; empty for no heads.
+[[nodiscard]] constexpr Range kv_heads_of(Range q_heads, index_t group) {
+  if (q_heads.empty()) return {q_heads.begin / group, q_heads.begin / group};
+  return {q_heads.begin / group, ceil_div(q_heads.end, group)};
+}
+
+/// Heads, FFN columns and vocabulary over ranks; a KV head is held by every rank whose query heads read it.
+[[nodiscard]] constexpr WeightSlice slice_by_heads(const ModelConfig& config, const Ranks& ranks) {
+  const Range q_heads = ranks.part(config.heads);
+  return {q_heads, kv_heads_of(q_heads, config.group()), ranks.part(config.intermediate, ranks.rank, ffn_grain),
+          ranks.part(config.vocab)};
+}
+
+/// A slice as wide as the wider of two, part by part: what memory for either is planned for.
+[[nodiscard]] constexpr WeightSlice widest_of(const WeightSlice& a, const WeightSlice& b) {
+  const auto wider = [](Range x, Range y) { return x.size() < y.size() ? y : x; };
+  return {wider(a.q_heads, b.q_heads), wider(a.kv_heads, b.kv_heads), wider(a.ffn, b.ffn), wider(a.vocab, b.vocab)};
+}
+
+/// What a rank does in one step.
+struct Plan {
+  RowSet kept;        ///< rows of the residual stream that it keeps
+  RowSet computed;    ///< rows that it projects, after gather
+  WeightSlice slice;  ///< weights that it uses
+};
+
+}  // namespace tessera

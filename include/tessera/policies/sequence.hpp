@@ -1,0 +1,30 @@
+#pragma once
+// Sequence: tokens over ranks in prefill (context parallelism), positions over ranks in decode.
+
+#include <tessera/policies/all_gather_kv.hpp>
+#include <tessera/policies/helix.hpp>
+#include <tessera/policies/mesh.hpp>
+#include <tessera/policies/phased.hpp>
+
+namespace tessera {
+
+/// Prefill with tokens over ranks: residual, norms, projections and FFN stay local, keys and values travel as
+/// `KvExchange` says. Every rank uses the whole weights. Any number of ranks; some may have no rows.
+template <class KvExchange>
+class ContextParallel : public Mesh<ZigzagTokens<KvExchange>, WholeModel, TokensOnly> {
+ public:
+  static constexpr std::string_view name = "context parallel";
+  using Mesh<ZigzagTokens<KvExchange>, WholeModel, TokensOnly>::Mesh;
+};
+
+/// Context parallel prefill, then Helix decode on the same striped cache.
+template <class KvExchange = AllGatherKv>
+class Sequence : public Phased<ContextParallel<KvExchange>, Helix> {
+ public:
+  static constexpr std::string_view name = "sequence";
+  using Phased<ContextParallel<KvExchange>, Helix>::Phased;
+};
+
+static_assert(PhasePolicy<ContextParallel<AllGatherKv>> && ShardingPolicy<Sequence<>>);
+
+}  // namespace tessera

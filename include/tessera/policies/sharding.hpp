@@ -1,0 +1,68 @@
+#pragma once
+// ShardingPolicy: who holds what, and where data moves. A policy is arithmetic (plan, layout) and four moves.
+
+#include <concepts>
+#include <string_view>
+#include <vector>
+
+#include <tessera/comm/communicator.hpp>
+#include <tessera/policies/kv_cache.hpp>
+#include <tessera/policies/softmax.hpp>
+#include <tessera/policies/step.hpp>
+
+namespace tessera {
+
+/// Sizes that memory is planned for.
+struct Limits {
+  index_t max_tokens = 512;      ///< rows of one step
+  index_t max_positions = 4096;  ///< positions of one sequence
+  index_t max_sequences = 1;     ///< sequences in the cache at a time
+};
+
+/// What a policy is made from.
+struct ShardingContext {
+  Communicator comm;
+  ModelConfig config;
+  Limits limits;
+  std::vector<double> shares = {};  ///< one for each rank; empty: equal
+
+  [[nodiscard]] Ranks ranks() const { return {comm.rank(), comm.size(), shares}; }
+};
+
+/// One way to split a step over ranks. The decoder layer is written in terms of its moves:
+///
+///     h  = gather(norm(x));  q, kv = project(h);  attend(q, kv, cache, o);  x += combine(project(o));
+///     h  = gather(norm(x));  x += combine(mlp(h));  ...  rows = select(x)
+///
+/// Laws. The kept rows of all ranks cover the step's rows. Whatever the number of ranks, attend followed by the output
+/// projection and combine adds to each kept row what one rank alone would add, up to rounding; ranks that keep the same
+/// row hold the same bits. Every rank calls the same moves in the same order; every worker of a team calls each move.
+template <class P>
+concept PhasePolicy = requires(P phase, const ModelConfig& config, const Ranks& ranks, Worker& worker, const Step& step,
+                               Activations x, ConstActivations in, KvCache& cache) {
+  { P::name } -> std::convertible_to<std::string_view>;
+  // Throws Error when the ranks are more than the policy can use.
+  { P::check(config, ranks) } -> std::same_as<void>;
+  // Arithmetic alone: rows and weights of one rank in a step of so many rows, and what it stores of the cache.
+  { P::plan(config, ranks, index_t{}) } -> std::same_as<Plan>;
+  { P::layout(config, ranks) } -> std::same_as<CacheLayout>;
+  // Called by one thread before a step; then the moves, by every worker.
+  { phase.begin(step) } -> std::same_as<void>;
+  { phase.gather(worker, in) } -> std::same_as<ConstActivations>;
+  { phase.template combine<ScalarBackend>(worker, x, x) } -> std::same_as<void>;
+  { phase.select(worker, in) } -> std::same_as<ConstActivations>;
+};
+
+/// A sharding answers, for a step, with the phase policy that runs it. A phase policy that serves every step is one.
+template <class S>
+concept ShardingPolicy = requires(S sharding, const ModelConfig& config, const Ranks& ranks, const Step& step) {
+  { S::name } -> std::convertible_to<std::string_view>;
+  { S::check(config, ranks) } -> std::same_as<void>;
+  { S::layout(config, ranks) } -> std::same_as<CacheLayout>;
+  // What memory is planned for: the most rows that a rank computes in a step, and the widest slice of the weights.
+  { S::max_rows(config, ranks, Limits{}) } -> std::same_as<index_t>;
+  { S::widest(config, ranks) } -> std::same_as<WeightSlice>;
+  sharding.visit(step, [](auto&) {});
+};
+
+}  // namespace tessera

@@ -1,0 +1,18 @@
+#pragma once
+// What attention over striped keys is made from.
+
+#include <vector>
+
+#include <tessera/policies/sharding.hpp>
+
+namespace tessera {
+
+/// What attention over striped keys is made from: the query heads of every rank, and the stripes of the cache.
+struct StripedContext {
+  Communicator comm;
+  ModelConfig config;
+  Limits limits;               ///< max_tokens: rows of one step
+  std::vector<Range> q_heads;  ///< of every rank
+};
+
+}  // namespace tessera

@@ -1,0 +1,78 @@
+#pragma once
+// How tokens are split over the outer dimension of a mesh of ranks, and how attention then finds its keys.
+
+#include <tessera/policies/attention_tasks.hpp>
+#include <tessera/policies/stored_rows.hpp>
+
+namespace tessera {
+
+/// What a token split is made from: the ranks among which tokens are split, and the heads of each of them.
+struct TokenContext {
+  Communicator comm;
+  Ranks ranks;
+  ModelConfig config;
+  Limits limits;
+  WeightSlice slice;
+};
+
+/// Every rank computes all rows; its heads find all of their keys in its own cache.
+class WholeSequence {
+ public:
+  static constexpr bool splits = false;
+  using Cache = CacheByHeads;
+
+  [[nodiscard]] static constexpr RowSet rows(index_t n, const Ranks&) { return all_rows(n); }
+  [[nodiscard]] static constexpr CacheLayout layout(const WeightSlice& slice, const Ranks&) {
+    return {slice.kv_heads, 1, 0};
+  }
+
+  explicit WholeSequence(const TokenContext& context)
+      : config_(context.config), slice_(context.slice), tasks_(context.limits) {}
+
+  void begin(const Step& step) {
+    step_ = step;
+    tasks_.plan(step, all_rows(step.rows), layout(slice_, {}));
+  }
+  template <class Softmax, SimdBackend B>
+  void attend(Worker& worker, ConstActivations q, ConstActivations kv, KvCache& cache, index_t layer, Activations out) {
+    if (worker.index() == 0) tasks_.aim(cache, layer);
+    store_rows(worker, step_, kv, {}, config_.head_dim, cache, layer);
+    const AttentionProblem problem{head_layout(config_, slice_.q_heads, slice_.kv_heads), attention_scale(config_), q,
+                                   tasks_.tasks()};
+    Softmax::template attend<B>(worker, problem, out);
+  }
+
+ private:
+  ModelConfig config_;
+  WeightSlice slice_;
+  AttentionTasks tasks_;
+  Step step_;
+};
+
+/// Tokens over ranks in zigzag order, the cache striped by position; `KvExchange` brings the keys to the queries.
+template <class KvExchange>
+class ZigzagTokens {
+ public:
+  static constexpr bool splits = true;
+  using Cache = CacheByPosition;
+
+  [[nodiscard]] static constexpr RowSet rows(index_t n, const Ranks& ranks) {
+    return zigzag_rows(n, ranks, ranks.rank);
+  }
+  [[nodiscard]] static constexpr CacheLayout layout(const WeightSlice& slice, const Ranks& ranks) {
+    return {slice.kv_heads, ranks.size, ranks.rank};
+  }
+
+  explicit ZigzagTokens(const TokenContext& context) : exchange_(context) {}
+
+  void begin(const Step& step) { exchange_.begin(step); }
+  template <class Softmax, SimdBackend B>
+  void attend(Worker& worker, ConstActivations q, ConstActivations kv, KvCache& cache, index_t layer, Activations out) {
+    exchange_.template attend<Softmax, B>(worker, q, kv, cache, layer, out);
+  }
+
+ private:
+  KvExchange exchange_;
+};
+
+}  // namespace tessera
