@@ -1,0 +1,47 @@
+// Communication takes memory when a larger operation is first seen, and never after.
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "catch.hpp"
+
+#include <tessera/comm/in_process.hpp>
+
+namespace {
+std::atomic<long> allocations{0};
+}
+
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
+  ++allocations;
+  if (void* memory = std::malloc(bytes)) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+
+using namespace tessera;
+
+TEST_CASE("operations of sizes seen before allocate nothing") {
+  long in_steady_state = -1;
+  InProcess::run(3, [&](Communicator comm) {
+    std::vector<float> small(10), large(50000), all(30);
+    const std::vector<index_t> counts{10, 10, 10};
+    const int next = (comm.rank() + 1) % 3, previous = (comm.rank() + 2) % 3;
+    long before = 0;
+    for (int step = 0; step < 20; ++step) {
+      comm.barrier();
+      if (step == 18) before = allocations;  // every slot of the group has been used once by now
+      comm.allreduce(small);
+      comm.allreduce(large);
+      comm.allgather<float>(small, std::span(all), counts);
+      comm.alltoall<float>(all, counts, std::span(all.data(), 30), counts);
+      comm.reduce_scatter(all, small, counts);
+      comm.broadcast(std::span(large), 1);
+      comm.start_exchange<float>(small, next, std::span(all).first(10), previous).wait();
+      comm.barrier();
+    }
+    if (comm.rank() == 0) in_steady_state = allocations - before;
+    comm.barrier();
+  });
+  CHECK(in_steady_state == 0);
+}
