@@ -22,6 +22,9 @@ using Json = nlohmann::json;
 /// nesting deeper than 64.
 [[nodiscard]] inline Json parse_json(std::string_view text, std::string_view where) {
   constexpr int deepest = 64;
+  // The parser takes a zero byte for the end of the text, and would not look at what follows.
+  const std::size_t zero = text.find('\0');
+  require(zero == std::string_view::npos, where, ": not valid JSON at byte ", zero + 1, " of ", text.size());
   std::vector<std::set<std::string>> open_objects;
   const auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
     switch (event) {
