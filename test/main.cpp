@@ -1,5 +1,5 @@
-// The main of every test program.
+// The main of every test program that runs in one process.
 #define CATCH_CONFIG_RUNNER
-#include "catch.hpp"
+#include "session.hpp"
 
-int main(int argc, char** argv) { return Catch::Session().run(argc, argv); }
+int main(int argc, char** argv) { return run_session(argc, argv); }
