@@ -5,9 +5,11 @@
 #include <tessera/models/weights.hpp>
 #include <tessera/nn/decoder_layer.hpp>
 #include <tessera/policies/head_wise.hpp>
+#include <tessera/policies/head_wise_scattered.hpp>
 #include <tessera/policies/online_softmax.hpp>
 #include <tessera/policies/sequence.hpp>
 #include <tessera/policies/standard_softmax.hpp>
+#include <tessera/policies/ulysses.hpp>
 
 namespace tessera {
 
@@ -72,6 +74,7 @@ class Transformer {
   [[nodiscard]] const ModelConfig& config() const { return context_.config; }
   [[nodiscard]] const Limits& limits() const { return context_.limits; }
   [[nodiscard]] Communicator& comm() { return context_.comm; }
+  [[nodiscard]] Ranks ranks() const { return context_.ranks(); }
   [[nodiscard]] int threads() const { return team_.threads(); }
 
   /// Positions of a sequence that the cache holds.

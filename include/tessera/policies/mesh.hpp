@@ -34,7 +34,7 @@ class Mesh {
     return {Features::kept(computed, inner(ranks)), computed, slice};
   }
   [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig& config, const Ranks& ranks) {
-    return Tokens::layout(Features::slice(config, inner(ranks)), outer(ranks));
+    return Tokens::layout(config, Features::slice(config, inner(ranks)), outer(ranks));
   }
   /// The widest slice of the weights that a step uses.
   [[nodiscard]] static constexpr WeightSlice widest(const ModelConfig& config, const Ranks& ranks) {

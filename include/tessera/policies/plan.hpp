@@ -56,12 +56,10 @@ struct RowSet {
 /// has about the same causal work (arXiv:2311.09431).
 /// Law: the ranks' rows tile [0, n); without shares they differ by at most one row.
 [[nodiscard]] constexpr RowSet zigzag_rows(index_t n, const Ranks& ranks, index_t r) {
-  if (ranks.shares.empty()) {
-    const index_t chunks = 2 * ranks.size;
-    return {{partition(n, chunks, r), partition(n, chunks, chunks - 1 - r)}};
-  }
-  // The first half of the rows is cut in rank order, the second half in reverse: mirrored from the end.
-  const index_t half = (n + 1) / 2;
+  // The early chunks are cut in rank order, the late ones in reverse, mirrored from the end. The early half is filled up
+  // first, so that what is left over goes as late rows to the ranks whose early rows are the cheapest.
+  const index_t rest = n % (2 * ranks.size);
+  const index_t half = ranks.shares.empty() ? (n - rest) / 2 + std::min(rest, ranks.size) : (n + 1) / 2;
   const Range early = ranks.part(half, r);
   const Range late = ranks.part(n - half, r);
   return {{early, Range{n - late.end, n - late.begin}}};

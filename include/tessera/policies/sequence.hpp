@@ -5,6 +5,7 @@
 #include <tessera/policies/helix.hpp>
 #include <tessera/policies/mesh.hpp>
 #include <tessera/policies/phased.hpp>
+#include <tessera/policies/ring_kv.hpp>
 
 namespace tessera {
 
@@ -21,10 +22,11 @@ class ContextParallel : public Mesh<ZigzagTokens<KvExchange>, WholeModel, Tokens
 template <class KvExchange = AllGatherKv>
 class Sequence : public Phased<ContextParallel<KvExchange>, Helix> {
  public:
-  static constexpr std::string_view name = "sequence";
+  static constexpr std::string_view name = std::is_same_v<KvExchange, RingKv> ? "sequence_ring" : "sequence";
   using Phased<ContextParallel<KvExchange>, Helix>::Phased;
 };
 
 static_assert(PhasePolicy<ContextParallel<AllGatherKv>> && ShardingPolicy<Sequence<>>);
+static_assert(PhasePolicy<ContextParallel<RingKv>> && ShardingPolicy<Sequence<RingKv>>);
 
 }  // namespace tessera

@@ -22,7 +22,7 @@ class WholeSequence {
   using Cache = CacheByHeads;
 
   [[nodiscard]] static constexpr RowSet rows(index_t n, const Ranks&) { return all_rows(n); }
-  [[nodiscard]] static constexpr CacheLayout layout(const WeightSlice& slice, const Ranks&) {
+  [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig&, const WeightSlice& slice, const Ranks&) {
     return {slice.kv_heads, 1, 0};
   }
 
@@ -31,7 +31,7 @@ class WholeSequence {
 
   void begin(const Step& step) {
     step_ = step;
-    tasks_.plan(step, all_rows(step.rows), layout(slice_, {}));
+    tasks_.plan(step, all_rows(step.rows), layout(config_, slice_, {}));
   }
   template <class Softmax, SimdBackend B>
   void attend(Worker& worker, ConstActivations q, ConstActivations kv, KvCache& cache, index_t layer, Activations out) {
@@ -59,7 +59,7 @@ class ZigzagTokens {
   [[nodiscard]] static constexpr RowSet rows(index_t n, const Ranks& ranks) {
     return zigzag_rows(n, ranks, ranks.rank);
   }
-  [[nodiscard]] static constexpr CacheLayout layout(const WeightSlice& slice, const Ranks& ranks) {
+  [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig&, const WeightSlice& slice, const Ranks& ranks) {
     return {slice.kv_heads, ranks.size, ranks.rank};
   }
 

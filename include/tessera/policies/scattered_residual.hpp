@@ -1,0 +1,67 @@
+#pragma once
+// Heads and FFN columns over ranks as SplitHeads, and the residual stream over ranks by tokens between the blocks.
+
+#include <vector>
+
+#include <tessera/comm/communicator.hpp>
+#include <tessera/core/buffer.hpp>
+#include <tessera/policies/feature_split.hpp>
+
+namespace tessera {
+
+/// An allgather before a block and a reduce-scatter after it stand where SplitHeads has one allreduce: the same bytes,
+/// and 1/P of the norms' work and of the residual's memory (Megatron-LM's sequence parallelism, arXiv:2205.05198).
+class ScatteredResidual {
+ public:
+  static constexpr bool scatters = true;
+
+  static void check(const ModelConfig& config, const Ranks& ranks) { SplitHeads::check(config, ranks); }
+  [[nodiscard]] static constexpr WeightSlice slice(const ModelConfig& config, const Ranks& ranks) {
+    return slice_by_heads(config, ranks);
+  }
+  [[nodiscard]] static constexpr RowSet kept(const RowSet& computed, const Ranks& ranks) {
+    return computed.sub(ranks.part(computed.size()));
+  }
+
+  ScatteredResidual(const Communicator& comm, const ModelConfig& config, const Ranks& ranks, index_t max_rows)
+      : comm_(comm),
+        ranks_(ranks),
+        shares_(ranks.shares.begin(), ranks.shares.end()),
+        hidden_(config.hidden),
+        gathered_(max_rows * config.hidden),
+        summed_(max_rows * config.hidden),
+        counts_(static_cast<std::size_t>(ranks.size)) {
+    ranks_.shares = shares_;
+  }
+
+  void begin(const RowSet& computed) {
+    rows_ = computed.size();
+    for (index_t r = 0; r < ranks_.size; ++r)
+      counts_[static_cast<std::size_t>(r)] = ranks_.part(rows_, r).size() * hidden_;
+  }
+  [[nodiscard]] ConstActivations gather(Worker& worker, ConstActivations x) {
+    worker.once([&] { comm_.allgather<float>({x.data, elements(x.rows)}, gathered_.span().first(elements(rows_)), counts_); });
+    return gathered_.matrix(rows_, hidden_);
+  }
+  template <SimdBackend B>
+  void combine(Worker& worker, Activations partial, Activations x) {
+    worker.once([&] {
+      comm_.reduce_scatter({partial.data, elements(rows_)}, summed_.span().first(elements(x.rows)), counts_);
+    });
+    add_rows<B>(worker, x, summed_.matrix(x.rows, hidden_));
+  }
+
+ private:
+  [[nodiscard]] std::size_t elements(index_t rows) const { return static_cast<std::size_t>(rows * hidden_); }
+
+  Communicator comm_;
+  Ranks ranks_;
+  std::vector<double> shares_;
+  index_t hidden_;
+  index_t rows_ = 0;
+  Buffer<float> gathered_;
+  Buffer<float> summed_;
+  std::vector<index_t> counts_;
+};
+
+}  // namespace tessera

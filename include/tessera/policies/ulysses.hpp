@@ -1,0 +1,134 @@
+#pragma once
+// Ulysses: tokens over ranks everywhere but in attention, where heads are over ranks (arXiv:2309.14509).
+
+#include <vector>
+
+#include <tessera/policies/head_wise.hpp>
+#include <tessera/policies/phased.hpp>
+
+namespace tessera {
+
+/// One all-to-all brings every rank all rows of its heads, a second one takes the results back to the rows' ranks. The
+/// cache is stored by heads, so that HeadWise decodes on it.
+class TokensToHeads {
+ public:
+  static constexpr bool splits = true;
+  using Cache = CacheByHeads;
+
+  [[nodiscard]] static constexpr RowSet rows(index_t n, const Ranks& ranks) {
+    return all_rows(n).sub(ranks.part(n));
+  }
+  [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig& config, const WeightSlice&, const Ranks& ranks) {
+    return {slice_by_heads(config, ranks).kv_heads, 1, 0};
+  }
+
+  explicit TokensToHeads(const TokenContext& context)
+      : comm_(context.comm),
+        ranks_(context.ranks),
+        shares_(context.ranks.shares.begin(), context.ranks.shares.end()),
+        config_(context.config),
+        tasks_(context.limits),
+        send_counts_(static_cast<std::size_t>(ranks_.size)),
+        receive_counts_(static_cast<std::size_t>(ranks_.size)) {
+    ranks_.shares = shares_;
+    for (index_t r = 0; r < ranks_.size; ++r) slices_.push_back(slice_by_heads(config_, ranks_.at(r)));
+    index_t sent_row = 0;
+    for (const WeightSlice& slice : slices_) sent_row += row_size(slice);
+    const index_t most_rows = std::min(context.limits.max_tokens, rows(context.limits.max_tokens, ranks_).size() + 4);
+    sent_ = Buffer<float>(std::max(most_rows * sent_row, context.limits.max_tokens * q_size(mine())));
+    received_ = Buffer<float>(std::max(context.limits.max_tokens * row_size(mine()), most_rows * config_.heads * config_.head_dim));
+    attended_ = Buffer<float>(context.limits.max_tokens * q_size(mine()));
+  }
+
+  void begin(const Step& step) {
+    step_ = step;
+    tasks_.plan(step, all_rows(step.rows), layout(config_, mine(), ranks_));
+  }
+
+  template <class Softmax, SimdBackend B>
+  void attend(Worker& worker, ConstActivations q, ConstActivations kv, KvCache& cache, index_t layer, Activations out) {
+    worker.once([&] {
+      to_heads(q, kv);
+      tasks_.aim(cache, layer);
+    });
+    const ConstActivations all = received_.matrix(step_.rows, row_size(mine()));
+    store_rows(worker, step_, all.col_range({q_size(mine()), all.cols}), {}, config_.head_dim, cache, layer);
+    const Activations attended = attended_.matrix(step_.rows, q_size(mine()));
+    const AttentionProblem problem{head_layout(config_, mine().q_heads, mine().kv_heads), attention_scale(config_),
+                                   all.col_range({0, q_size(mine())}), tasks_.tasks()};
+    Softmax::template attend<B>(worker, problem, attended);
+    worker.once([&] { to_tokens(attended, out); });
+  }
+
+ private:
+  [[nodiscard]] const WeightSlice& mine() const { return slices_[static_cast<std::size_t>(ranks_.rank)]; }
+  [[nodiscard]] index_t q_size(const WeightSlice& slice) const { return slice.q_heads.size() * config_.head_dim; }
+  [[nodiscard]] index_t row_size(const WeightSlice& slice) const {
+    return q_size(slice) + 2 * slice.kv_heads.size() * config_.head_dim;
+  }
+
+  /// Rows of this rank, [q | k | v] of the heads of each rank, to that rank.
+  void to_heads(ConstActivations q, ConstActivations kv) {
+    const index_t head_dim = config_.head_dim;
+    float* to = sent_.data();
+    for (index_t r = 0; r < ranks_.size; ++r) {
+      const WeightSlice& slice = slices_[static_cast<std::size_t>(r)];
+      const index_t keys = slice.kv_heads.begin * head_dim;
+      const index_t width = slice.kv_heads.size() * head_dim;
+      for (index_t t = 0; t < q.rows; ++t) {
+        to = std::copy_n(q.row(t) + slice.q_heads.begin * head_dim, q_size(slice), to);
+        to = std::copy_n(kv.row(t) + keys, width, to);
+        to = std::copy_n(kv.row(t) + kv.cols / 2 + keys, width, to);
+      }
+      send_counts_[static_cast<std::size_t>(r)] = q.rows * row_size(slice);
+      receive_counts_[static_cast<std::size_t>(r)] = ranks_.part(step_.rows, r).size() * row_size(mine());
+    }
+    comm_.alltoall<float>({sent_.data(), to}, send_counts_,
+                          received_.span().first(static_cast<std::size_t>(step_.rows * row_size(mine()))),
+                          receive_counts_);
+  }
+  /// What this rank's heads found, back to the ranks that keep the rows.
+  void to_tokens(ConstActivations attended, Activations out) {
+    for (index_t r = 0; r < ranks_.size; ++r) {
+      send_counts_[static_cast<std::size_t>(r)] = ranks_.part(step_.rows, r).size() * attended.cols;
+      receive_counts_[static_cast<std::size_t>(r)] = out.rows * q_size(slices_[static_cast<std::size_t>(r)]);
+    }
+    comm_.alltoall<float>({attended.data, static_cast<std::size_t>(attended.rows * attended.cols)}, send_counts_,
+                          received_.span().first(static_cast<std::size_t>(out.rows * out.cols)), receive_counts_);
+    const float* from = received_.data();
+    for (const WeightSlice& slice : slices_)
+      for (index_t t = 0; t < out.rows; ++t, from += q_size(slice))
+        std::copy_n(from, q_size(slice), out.row(t) + slice.q_heads.begin * config_.head_dim);
+  }
+
+  Communicator comm_;
+  Ranks ranks_;
+  std::vector<double> shares_;
+  ModelConfig config_;
+  AttentionTasks tasks_;
+  std::vector<WeightSlice> slices_;  ///< of every rank, inside attention
+  Buffer<float> sent_;
+  Buffer<float> received_;
+  Buffer<float> attended_;
+  std::vector<index_t> send_counts_;
+  std::vector<index_t> receive_counts_;
+  Step step_;
+};
+
+class UlyssesPrefill : public Mesh<TokensToHeads, WholeModel, TokensOnly> {
+ public:
+  static constexpr std::string_view name = "ulysses prefill";
+  using Mesh::Mesh;
+  static void check(const ModelConfig& config, const Ranks& ranks) { SplitHeads::check(config, ranks); }
+};
+
+/// Ulysses prefill, then HeadWise decode on the same cache. At most as many ranks as query heads.
+class Ulysses : public Phased<UlyssesPrefill, HeadWise> {
+ public:
+  static constexpr std::string_view name = "ulysses";
+  using Phased::Phased;
+};
+
+static_assert(PhasePolicy<UlyssesPrefill> && ShardingPolicy<Ulysses>);
+
+}  // namespace tessera

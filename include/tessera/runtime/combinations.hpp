@@ -1,0 +1,80 @@
+#pragma once
+// The shipped policies, by name, and the table of their combinations. A new policy is one entry in one of these lists.
+
+#include <string>
+#include <vector>
+
+#include <tessera/runtime/any_model.hpp>
+
+namespace tessera {
+
+template <class... Types>
+struct TypeList {};
+
+using Shardings = TypeList<HeadWise, Sequence<>>;
+using Softmaxes = TypeList<OnlineSoftmax, StandardSoftmax>;
+
+/// A backend and what it is called on the command line.
+template <class B>
+struct BackendChoice;
+template <>
+struct BackendChoice<XsimdBackend<>> {
+  static constexpr std::string_view name = "native";
+};
+template <>
+struct BackendChoice<ScalarBackend> {
+  static constexpr std::string_view name = "scalar";
+};
+using Backends = TypeList<XsimdBackend<>, ScalarBackend>;
+
+/// One instantiation of Transformer, by the names of its policies.
+struct Combination {
+  std::string_view sharding;
+  std::string_view softmax;
+  std::string_view backend;
+  void (*check)(const ModelConfig&, const Ranks&);  ///< throws Error for more ranks than the sharding can use
+  std::unique_ptr<AnyModel> (*make)(Communicator, ModelConfig, ModelWeights, TransformerOptions);
+};
+
+namespace detail {
+
+template <class Sharding, class Softmax, class Backend>
+[[nodiscard]] std::unique_ptr<AnyModel> make_model(Communicator comm, ModelConfig config, ModelWeights weights,
+                                                   TransformerOptions options) {
+  return std::make_unique<ModelOf<Transformer<Sharding, Softmax, Backend>>>(std::move(comm), std::move(config),
+                                                                            std::move(weights), std::move(options));
+}
+
+template <class Sharding, class Softmax, class... B>
+void add_backends(std::vector<Combination>& table, TypeList<B...>) {
+  (table.push_back({Sharding::name, Softmax::name, BackendChoice<B>::name, &Sharding::check,
+                    &make_model<Sharding, Softmax, B>}),
+   ...);
+}
+
+template <class Sharding, class... Softmax>
+void add_softmaxes(std::vector<Combination>& table, TypeList<Softmax...>) {
+  (add_backends<Sharding, Softmax>(table, Backends{}), ...);
+}
+
+template <class... Sharding>
+void add_shardings(std::vector<Combination>& table, TypeList<Sharding...>) {
+  (add_softmaxes<Sharding>(table, Softmaxes{}), ...);
+}
+
+}  // namespace detail
+
+/// Every combination of the lists above.
+[[nodiscard]] inline std::vector<Combination> all_combinations() {
+  std::vector<Combination> table;
+  detail::add_shardings(table, Shardings{});
+  return table;
+}
+
+/// The names of a list of policies, in order: for --help and for errors.
+template <class... Policies>
+[[nodiscard]] std::vector<std::string> names_of(TypeList<Policies...>) {
+  return {std::string(Policies::name)...};
+}
+
+}  // namespace tessera
