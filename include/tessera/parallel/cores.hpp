@@ -12,6 +12,8 @@
 #include <thread>
 #include <utility>
 
+#include <tessera/core/error.hpp>
+
 namespace tessera {
 
 namespace detail {
@@ -46,7 +48,7 @@ inline double cores_of_quota(const std::string& directory) {
     const auto first = line.find(':');
     const auto second = first == std::string::npos ? first : line.find(':', first + 1);
     if (second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    const std::string controllers = concat(",", line.substr(first + 1, second - first - 1), ",");
     const bool v2 = controllers == ",,";
     if (!v2 && controllers.find(",cpu,") == std::string::npos) continue;
     const std::string mount = root + (v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu");
@@ -70,7 +72,7 @@ inline double cores_of_quota(const std::string& directory) {
   std::set<std::pair<std::string, std::string>> cores;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &mask)) continue;
-    const std::string topology = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
+    const std::string topology = concat("/sys/devices/system/cpu/cpu", cpu, "/topology/");
     std::string core = detail::first_line(topology + "core_id");
     if (core.empty()) core = std::to_string(cpu);
     cores.emplace(detail::first_line(topology + "physical_package_id"), core);

@@ -24,8 +24,8 @@ inline namespace openmp {
 inline namespace std_threads {
 #endif
 
-/// `threads` workers that run a function together. Any thread may own a team, many teams may exist at once (ranks within
-/// one process); run() is called from one thread at a time. A team of one calls the function and starts nothing.
+/// `threads` workers that run a function together. Any thread may own a team, many teams may exist at once (ranks
+/// within one process); run() is called from one thread at a time. A team of one calls the function and starts nothing.
 class Team {
  public:
   /// `cores` are those that the teams of this process may use; with more workers than that nobody spins while waiting.

@@ -11,13 +11,14 @@ namespace tessera {
 
 /// Law: every operation acts lane by lane as ScalarBackend's does on floats, up to the rounding of fma (one or two
 /// roundings) and of exp (2 ulp). Loads widen exactly. load_partial(p, n) and store_partial(p, v, n), 0 <= n <= width,
-/// touch no memory past p[n - 1]; the lanes from n on are 0. exp is sound for every input: NaN stays NaN, +inf where the
-/// result overflows, 0 below exp_flush_below. max and min of a NaN are either operand. Reductions add in an order that
-/// depends on the width only. transpose turns row i of a width x width square into column i.
+/// touch no memory past p[n - 1]; the lanes from n on are 0. exp is sound for every input: NaN stays NaN, +inf where
+/// the result overflows, 0 below exp_flush_below. max and min of a NaN are either operand. Reductions add in an order
+/// that depends on the width only. transpose turns row i of a width x width square into column i.
 template <class B>
-concept SimdBackend = requires(typename B::f32 v, const float* in, const bf16_t* in_bf16, const f16_t* in_f16, float* out,
-                               index_t n, typename B::f32 (&square)[B::width]) {
-  requires B::width > 0 && B::registers > 0;
+concept SimdBackend = requires(typename B::f32 v, const float* in, const bf16_t* in_bf16, const f16_t* in_f16,
+                               float* out, index_t n, typename B::f32 (&square)[B::width]) {
+  requires B::width >
+  0 && B::registers > 0;
   { B::name() } -> std::convertible_to<std::string_view>;
   { B::load(in) } -> std::same_as<typename B::f32>;
   { B::load(in_bf16) } -> std::same_as<typename B::f32>;

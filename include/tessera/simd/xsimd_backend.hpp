@@ -1,75 +1,30 @@
 #pragma once
 // Vectors on top of xsimd: one backend for each of its architectures.
 
-#include <algorithm>
 #include <string_view>
 
-#include <tessera/core/types.hpp>
-#include <tessera/simd/isa.hpp>
-#include <tessera/simd/scalar_backend.hpp>
-#include <xsimd/xsimd.hpp>
+#include <tessera/simd/lanes.hpp>
+#include <tessera/simd/lanes_avx.hpp>
+#include <tessera/simd/lanes_avx512.hpp>
+#include <tessera/simd/lanes_sse.hpp>
 
 namespace tessera {
 inline namespace TESSERA_ISA {
 
-/// Vectors of floats as xsimd's architecture `Arch` has them.
+/// Vectors of floats as xsimd's architecture `Arch` has them; Lanes<Arch> adds loads that widen, edges, reductions,
+/// the transpose, fma and exp.
 template <class Arch = xsimd::default_arch>
-struct XsimdBackend {
-  using f32 = xsimd::batch<float, Arch>;
-  static constexpr index_t width = static_cast<index_t>(f32::size);
-  static constexpr int registers = width == 16 ? 32 : 16;
+struct XsimdBackend : Lanes<Arch> {
+  using f32 = typename Lanes<Arch>::f32;
   static constexpr std::string_view name() { return Arch::name(); }
 
-  static f32 load(const float* p) { return f32::load_unaligned(p); }
-  template <class T>
-  static f32 load(const T* p) {
-    return load_partial(p, width);
-  }
-  template <class T>
-  static f32 load_partial(const T* p, index_t n) {
-    alignas(64) float lanes[width] = {};
-    for (index_t i = 0; i < n; ++i) lanes[i] = to_float(p[i]);
-    return f32::load_aligned(lanes);
-  }
   static void store(float* p, f32 v) { v.store_unaligned(p); }
-  static void store_partial(float* p, f32 v, index_t n) {
-    alignas(64) float lanes[width];
-    v.store_aligned(lanes);
-    std::copy_n(lanes, n, p);
-  }
   static f32 broadcast(float value) { return f32(value); }
   static f32 zero() { return f32(0.0F); }
   static f32 add(f32 a, f32 b) { return a + b; }
   static f32 sub(f32 a, f32 b) { return a - b; }
   static f32 mul(f32 a, f32 b) { return a * b; }
   static f32 div(f32 a, f32 b) { return a / b; }
-  static f32 max(f32 a, f32 b) { return xsimd::max(a, b); }
-  static f32 min(f32 a, f32 b) { return xsimd::min(a, b); }
-  static f32 fma(f32 a, f32 b, f32 c) { return xsimd::fma(a, b, c); }
-  static f32 exp(f32 x) { return xsimd::select(x < f32(exp_flush_below), f32(0.0F), xsimd::exp(x)); }
-
-  static float reduce_add(f32 v) {
-    alignas(64) float lanes[width];
-    v.store_aligned(lanes);
-    for (index_t half = width / 2; half > 0; half /= 2) {
-      for (index_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-    }
-    return lanes[0];
-  }
-  static float reduce_max(f32 v) {
-    alignas(64) float lanes[width];
-    v.store_aligned(lanes);
-    return *std::max_element(lanes, lanes + width);
-  }
-  static void transpose(f32 (&square)[width]) {
-    alignas(64) float in[width][width];
-    alignas(64) float out[width][width];
-    for (index_t i = 0; i < width; ++i) square[i].store_aligned(in[i]);
-    for (index_t i = 0; i < width; ++i) {
-      for (index_t j = 0; j < width; ++j) out[j][i] = in[i][j];
-    }
-    for (index_t i = 0; i < width; ++i) square[i] = f32::load_aligned(out[i]);
-  }
 };
 
 }  // namespace TESSERA_ISA
