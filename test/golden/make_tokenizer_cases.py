@@ -69,9 +69,9 @@ def random_pre_tokenizer(rng, byte_level, normalized):
         behavior = rng.choice(["removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"])
         return pre_tokenizers.Split(pattern, behavior, invert=rng.random() < 0.3)
     def metaspace():
-        # "first" asks for the offset in the raw text. The library gives offset 0 also to what a normalizer has put before
-        # or made of the first character; where a split can part these, tessera does not follow.
-        schemes = ["always", "never"] if normalized and steps else ["always", "first", "never"]
+        # "first" asks for the offset in the raw text. Where a normalizer takes away, joins or parts the first characters,
+        # tessera, which keeps no offsets, does not follow; no published tokenizer has both.
+        schemes = ["always", "never"] if normalized else ["always", "first", "never"]
         return pre_tokenizers.Metaspace(replacement=rng.choice(["▁", "▁", "_"]), split=rng.random() < 0.6,
                                         prepend_scheme=rng.choice(schemes))
     steps = []

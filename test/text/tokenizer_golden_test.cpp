@@ -51,3 +51,24 @@ TEST_CASE("decoding as ids come gives the same text as decoding at once, in whol
     }
   }
 }
+
+TEST_CASE("random ids decode as the tokenizers library does it, at once and as they come") {
+  std::size_t checked = 0;
+  for (const auto& folder : tokenizer_folders()) {
+    if (!std::filesystem::exists(folder / "decodes.json")) continue;
+    const Tokenizer tokenizer = Tokenizer::load(folder);
+    for (const auto& row : golden::read_json(folder / "decodes.json")) {
+      INFO(folder.filename().string() << ": " << row.dump());
+      const std::vector<token_t> ids = row.at("ids");
+      const bool skip_special = row.at("skip_special");
+      const std::string decoded = row.at("decoded");
+      CHECK(tokenizer.decode(ids, skip_special) == decoded);
+      StreamDecoder stream = tokenizer.stream_decoder(skip_special);
+      std::string joined;
+      for (const token_t id : ids) joined += stream.push(id);
+      CHECK(joined + stream.flush() == decoded);
+      ++checked;
+    }
+  }
+  REQUIRE(checked > 300);
+}

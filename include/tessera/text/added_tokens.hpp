@@ -112,6 +112,7 @@ class AddedTokens {
       std::size_t end = match->end;
       if (token.lstrip) begin = std::max(space_before(text, begin), done);
       if (token.rstrip) end = space_after(text, end);
+      if (begin >= end) continue;  // all of it is white space that the token before has taken
       if (done < begin) segments.push_back({done, begin, -1});
       segments.push_back({begin, end, match->id});
       done = end;

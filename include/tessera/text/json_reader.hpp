@@ -1,6 +1,7 @@
 #pragma once
 // Reading JSON that somebody else wrote: every access checks, and a failure says what, expected, found, where.
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -26,7 +27,8 @@ using Json = nlohmann::json;
   try {
     return Json::parse(bytes);
   } catch (const Json::exception& error) {
-    fail(where, ": expected JSON, found: ", error.what());
+    const std::string_view message = error.what();  // "[json.exception...] parse error at line ..."
+    fail(where, ": expected JSON, found a ", message.substr(std::min(message.size(), message.find("] ") + 2)));
   }
 }
 
