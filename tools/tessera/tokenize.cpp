@@ -1,0 +1,62 @@
+// tessera tokenize --model DIR < texts.jsonl: a JSON string per line becomes a JSON array of ids; --decode reverses.
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <tessera/text/tokenizer.hpp>
+
+#include "commands.hpp"
+
+namespace tessera::tools {
+
+namespace {
+
+struct TokenizeOptions {
+  std::string model;
+  bool no_special = false;
+  bool decode = false;
+};
+
+std::vector<token_t> read_ids(const text::JsonReader& line, index_t vocab_size) {
+  std::vector<token_t> ids;
+  for (std::size_t i = 0; i < line.array().size(); ++i) {
+    ids.push_back(static_cast<token_t>(line.element(i).integer_below(vocab_size)));
+  }
+  return ids;
+}
+
+text::Json answer(const Tokenizer& tokenizer, const TokenizeOptions& options, const text::JsonReader& line) {
+  if (options.decode) return tokenizer.decode(read_ids(line, tokenizer.vocab_size()), options.no_special);
+  return tokenizer.encode(line.string(), !options.no_special);
+}
+
+void tokenize(const TokenizeOptions& options) {
+  const Tokenizer tokenizer = Tokenizer::load(options.model);
+  std::string line;
+  for (index_t number = 1; std::getline(std::cin, line); ++number) {
+    const std::string where = concat("standard input, line ", number);
+    const text::Json json = text::parse_json(line, where);
+    std::cout << answer(tokenizer, options, text::JsonReader(json, where)).dump() << '\n';
+    require(static_cast<bool>(std::cout), "standard output: expected to write line ", number, ", it is closed or full");
+  }
+  std::cout.flush();
+}
+
+}  // namespace
+
+void add_tokenize(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("tokenize", "Turn text into token ids, or ids into text, a line at a time");
+  const auto options = std::make_shared<TokenizeOptions>();
+  command->add_option("--model", options->model, "folder with tokenizer.json")->required()->type_name("DIR");
+  command->add_flag("--no-special", options->no_special,
+                    "no tokens around the text (BOS); with --decode: leave special tokens out of the text");
+  command->add_flag("--decode", options->decode, "read a JSON array of ids per line, write a JSON string");
+  command->footer(
+      "Reads standard input, writes standard output, one JSON value per line.\n\n"
+      "  echo '\"Hello, world!\"' | tessera tokenize --model DIR\n"
+      "  echo '[9707, 11]' | tessera tokenize --model DIR --decode");
+  command->callback([options] { tokenize(*options); });
+}
+
+}  // namespace tessera::tools
