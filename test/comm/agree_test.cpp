@@ -1,0 +1,90 @@
+// Ranks agree on one error, in process.
+#include <algorithm>
+
+#include "catch.hpp"
+
+#include <tessera/comm/agree.hpp>
+#include <tessera/comm/in_process.hpp>
+#include <tessera/comm/loopback_program.hpp>
+
+using namespace tessera;
+
+namespace {
+
+struct Heard {
+  std::string text;
+  int status = 0;
+  friend bool operator==(const Heard&, const Heard&) = default;
+};
+
+/// What each rank hears when the ranks run `act` and agree.
+template <class Act>
+std::vector<Heard> heard_by_all(int ranks, Act act) {
+  return InProcess::run(ranks, [&](Communicator comm) -> Heard {
+    try {
+      agree(comm, [&] { act(comm.rank()); });
+    } catch (const AgreedError& error) {
+      return {error.what(), error.status()};
+    }
+    return {};
+  });
+}
+
+}  // namespace
+
+TEST_CASE("when no rank fails, agreeing returns every rank's own result") {
+  const auto results =
+      InProcess::run(5, [](Communicator comm) { return agree(comm, [&] { return comm.rank() * 2; }); });
+  CHECK(results == std::vector<int>{0, 2, 4, 6, 8});
+}
+
+TEST_CASE("when one rank fails, all hear its text, its place and its status") {
+  for (const int culprit : {0, 2, 3}) {
+    const auto heard = heard_by_all(4, [&](int rank) { require(rank != culprit, "no such file: model"); });
+    CHECK(heard[0].text == concat("no such file: model (rank ", culprit, " of 4 on ", detail::host_name(), ")"));
+    CHECK(heard[0].status == 1);
+    CHECK(std::count(heard.begin(), heard.end(), heard[0]) == 4);
+  }
+}
+
+TEST_CASE("of several failing ranks the lowest one is heard, with its own status") {
+  const auto heard = heard_by_all(6, [](int rank) {
+    if (rank == 5) fail("later");
+    if (rank == 3) throw UsageError("--threads: expected a number");
+  });
+  CHECK(heard[0].text.starts_with("--threads: expected a number (rank 3 of 6"));
+  CHECK(heard[0].status == 2);
+  CHECK(std::count(heard.begin(), heard.end(), heard[0]) == 6);
+}
+
+TEST_CASE("a fault of every rank is told without a place") {
+  const auto heard = heard_by_all(3, [](int) { throw UsageError("unknown flag --x (rank 1 of many)"); });
+  CHECK(heard == std::vector<Heard>(3, Heard{"unknown flag --x (rank 1 of many)", 2}));
+}
+
+TEST_CASE("what is not an Error is told in words too") {
+  CHECK(heard_by_all(2, [](int) { throw std::bad_alloc(); })[1].text == "out of memory");
+  CHECK(heard_by_all(2, [](int) { throw 7; })[1].text == "an exception of unknown type");
+}
+
+TEST_CASE("ranks agree again after a fault") {
+  const auto rounds = InProcess::run(3, [](Communicator comm) {
+    int faults = 0;
+    for (int round = 0; round < 6; ++round) try {
+        agree(comm, [&] { require(comm.rank() != round, "round"); });
+      } catch (const AgreedError&) {
+        ++faults;
+      }
+    return faults;
+  });
+  CHECK(rounds == std::vector<int>{3, 3, 3});
+}
+
+TEST_CASE("a program of one rank returns its status, 1 for an error, 2 for a wrong command line") {
+  int argc = 0;
+  char** argv = nullptr;
+  const auto run = [&](auto body) { return LoopbackProgram::run(argc, argv, "agree_test", body); };
+  CHECK(run([](Communicator comm) { return comm.size() + 6; }) == 7);
+  CHECK(run([](Communicator) -> int { fail("this line on standard error is expected"); }) == 1);
+  CHECK(run([](Communicator) -> int { throw UsageError("this line on standard error is expected"); }) == 2);
+}

@@ -1,0 +1,74 @@
+// The law of collectives over MPI.
+#include "catch.hpp"
+
+#include <tessera/comm/mpi.hpp>
+#include <tessera/comm/recording.hpp>
+
+#include "comm/collectives_law.hpp"
+
+using namespace tessera;
+
+TEST_CASE("MPI ranks obey the law of collectives") { CHECK(test::check_law(Mpi(), 21, 1500007) == ""); }
+
+TEST_CASE("messages cut into many MPI calls obey the law of collectives") {
+  CHECK(test::check_law(Mpi(MPI_COMM_WORLD, {.largest_message = 1000}), 22, 100003) == "");
+}
+
+TEST_CASE("a recording communicator over MPI obeys the law of collectives") {
+  CHECK(test::check_law(record(Mpi()).communicator, 23, 20011) == "");
+}
+
+TEST_CASE("MPI's own allreduce gives the sum, in whatever order") {
+  Communicator comm = Mpi(MPI_COMM_WORLD, {.allreduce = Allreduce::mpi, .largest_message = 4000});
+  test::Findings findings;
+  for (const index_t n : {0, 1, 999, 1000, 5003}) {
+    std::vector<float> values(static_cast<std::size_t>(n));
+    for (index_t i = 0; i < n; ++i) values[static_cast<std::size_t>(i)] = static_cast<float>((comm.rank() + 1) * i);
+    comm.allreduce(values);
+    const int ranks = comm.size();
+    for (index_t i = 0; i < n; ++i)  // integers below 2^24: exact in any order
+      findings.expect(values[static_cast<std::size_t>(i)] == static_cast<float>(ranks * (ranks + 1) / 2 * i),
+                      "element ", i, " of ", n);
+  }
+  CHECK(test::gather_findings(comm, findings) == "");
+}
+
+TEST_CASE("two communicators of the same ranks do not mix their messages") {
+  Communicator one = Mpi(), two = Mpi();
+  test::Findings findings;
+  const int next = (one.rank() + 1) % one.size(), previous = (one.rank() + one.size() - 1) % one.size();
+  for (int round = 0; round < 50; ++round) {
+    int from_one = -1, from_two = -1;
+    const int for_one = one.rank() * 100 + round, for_two = -for_one;
+    Pending first = one.start_exchange<int>(std::span(&for_one, 1), next, std::span(&from_one, 1), previous);
+    Pending second = two.start_exchange<int>(std::span(&for_two, 1), next, std::span(&from_two, 1), previous);
+    second.wait();
+    first.wait();
+    findings.expect(from_one == previous * 100 + round, "the first communicator received ", from_one);
+    findings.expect(from_two == -(previous * 100 + round), "the second communicator received ", from_two);
+  }
+  CHECK(test::gather_findings(one, findings) == "");
+}
+
+TEST_CASE("a rank that comes late is waited for until the deadline, then the others are told") {
+  Communicator comm = Mpi();
+  test::Findings findings;
+  if (comm.size() > 1 && comm.rank() != 0) {
+    Communicator impatient = comm;
+    impatient.set_timeout(0.05);
+    float value = 0;
+    Pending pending = impatient.start_exchange<float>({}, no_rank, std::span(&value, 1), 0);
+    std::string text;
+    try {
+      pending.wait();
+    } catch (const Error& error) {
+      text = error.what();
+    }
+    findings.expect(text == concat("exchange of 0 bytes: rank ", comm.rank(), " of ", comm.size(),
+                                   " (mpi) waited 0.05 s for the others; a rank is lost, stopped or in another "
+                                   "collective"),
+                    "found: ", text);
+  }
+  // What is left half done belongs to that communicator alone: another one finds all ranks well.
+  CHECK(test::gather_findings(Mpi(), findings) == "");
+}
