@@ -11,7 +11,7 @@ namespace tessera {
 template <class... Types>
 struct TypeList {};
 
-using Shardings = TypeList<HeadWise, Sequence<>>;
+using Shardings = TypeList<HeadWise, HeadWiseScattered, Sequence<>, Sequence<RingKv>, Ulysses>;
 using Softmaxes = TypeList<OnlineSoftmax, StandardSoftmax>;
 
 /// A backend and what it is called on the command line.

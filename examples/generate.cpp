@@ -1,0 +1,68 @@
+// Writes text, one token after another, on any number of ranks:
+//   mpiexec.mpich -n 2 build/examples/example_generate --model examples/demo-model --chat --prompt tessera
+#include <chrono>
+
+#include <fmt/format.h>
+
+#include "program/command_line.hpp"
+#include "program/frame.hpp"
+#include "program/session.hpp"
+
+using namespace tessera;
+
+int main(int argc, char** argv) {
+  return program::run(argc, argv, "example_generate", [&](Communicator comm) {
+    CLI::App app("Greedy generation: a prompt in, text out as it is made");
+    program::ModelOptions options;
+    program::PromptOptions prompt;
+    index_t max_new_tokens = 128;
+    bool chat = false, print_ids = false;
+    std::string dump;
+    program::add_model_options(app, options);
+    program::add_prompt_options(app, prompt);
+    app.add_option("--max-new-tokens", max_new_tokens, "Stop after so many tokens")
+        ->check(CLI::Range(index_t{1}, index_t{1} << 30))
+        ->capture_default_str();
+    app.add_flag("--chat", chat, "Wrap the prompt as the model's chat template does");
+    app.add_flag("--print-ids", print_ids, "Print the generated ids as a JSON array on the last line");
+    app.add_option("--dump-logits", dump, "Write the prompt's logits f32 [T, V] and input_ids to this safetensors file");
+    app.footer("mpiexec.mpich -n 2 example_generate --model examples/demo-model --chat --prompt tessera");
+    if (const auto status = program::parse(comm, app, argc, argv)) return *status;
+
+    const program::Opened opened = program::open_model(comm, options, prompt.has_text);
+    const std::vector<token_t> ids = program::prompt_ids(comm, opened, options, prompt, max_new_tokens, chat);
+    const auto length = static_cast<index_t>(ids.size());
+    const auto model = program::make_model(comm, opened, options, length + max_new_tokens, length);
+    const std::vector<token_t>& eos = model->config().eos_token_ids;
+
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<token_t> generated;
+    std::optional<StreamDecoder> stream;
+    if (opened.tokenizer) stream = opened.tokenizer->stream_decoder(true);
+    const auto show = [&](const std::string& text) {
+      if (comm.rank() == 0) fmt::print("{}", text), std::fflush(stdout);
+    };
+    if (!dump.empty()) {
+      const program::WholePrefill whole = program::prefill_all(*model, ids);
+      agree(comm, [&] {
+        if (comm.rank() == 0) program::write_logits(dump, ids, whole.logits, model->config().vocab);
+      });
+      model->truncate(0, 0);
+    }
+    generate_greedily(*model, 0, ids, max_new_tokens, [&](token_t id) {
+      generated.push_back(id);
+      if (std::find(eos.begin(), eos.end(), id) != eos.end()) return false;
+      if (stream) show(stream->push(id));
+      return true;
+    });
+    if (stream) show(stream->flush() + "\n");
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+
+    if (comm.rank() == 0) {
+      if (print_ids || !stream) fmt::print("[{}]\n", fmt::join(generated, ","));
+      fmt::print(stderr, "world_size: {}\ngenerated_tokens: {}\nseconds: {:.3f}, {:.1f} tok/s\n", comm.size(),
+                 generated.size(), seconds, static_cast<double>(generated.size()) / seconds);
+    }
+    return 0;
+  });
+}
