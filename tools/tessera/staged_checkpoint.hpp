@@ -1,0 +1,111 @@
+#pragma once
+// A checkpoint's folder that is filled out of sight: its files appear when all of them are complete, or none does.
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <tessera/io/open_file.hpp>
+
+namespace tessera::tools {
+
+/// Files are written to path(), a hidden folder inside the checkpoint's, and moved by publish(). The destructor removes
+/// what was not published, and folders that were made for it. What an earlier run left when it was killed is removed.
+class StagedCheckpoint {
+ public:
+  /// Throws Error if the folder has a checkpoint and `replace` is false, cannot be made, or is being written by another
+  /// process.
+  StagedCheckpoint(std::filesystem::path folder, bool replace) : folder_(std::move(folder)), path_(folder_ / ".part") {
+    namespace fs = std::filesystem;
+    std::error_code error;
+    for (fs::path at = fs::absolute(folder_).lexically_normal(); !fs::exists(at, error) && at != at.parent_path();
+         at = at.parent_path()) {
+      if (at.has_filename()) made_.push_back(at);
+    }
+    fs::create_directories(path_, error);
+    if (error) {
+      remove_made();
+      fail(folder_.string(), ": cannot make this folder: ", error.message());
+    }
+    lock_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    require(lock_ >= 0, folder_.string(), ": ", errno_text(errno));
+    if (::flock(lock_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {  // some file systems have no such locks
+      ::close(lock_);
+      fail(folder_.string(), ": another process is writing a checkpoint here");
+    }
+    for (const fs::path& left : entries(path_)) fs::remove_all(left, error);
+    const std::vector<fs::path> earlier = checkpoint_files();
+    if (!earlier.empty() && !replace) {
+      const std::string name = earlier.front().filename().string();
+      clean();
+      fail(folder_.string(), ": expected no checkpoint, found ", name, "; --force replaces it");
+    }
+  }
+  StagedCheckpoint(const StagedCheckpoint&) = delete;
+  StagedCheckpoint& operator=(const StagedCheckpoint&) = delete;
+  ~StagedCheckpoint() { clean(); }
+
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+
+  /// Removes the checkpoint that was there before and moves the complete one to its place. config.json goes first and
+  /// comes last: a folder without it is no checkpoint to any reader, should the machine stop in between.
+  void publish() {
+    namespace fs = std::filesystem;
+    std::vector<fs::path> complete = entries(path_);
+    std::partition(complete.begin(), complete.end(), [](const fs::path& p) { return p.filename() != "config.json"; });
+    try {
+      fs::remove(folder_ / "config.json");
+      for (const fs::path& file : checkpoint_files()) fs::remove(file);
+      for (const fs::path& file : complete) fs::rename(file, folder_ / file.filename());
+    } catch (const fs::filesystem_error& error) {
+      fail(error.path1().string(), ": ", error.code().message());
+    }
+    made_.clear();
+  }
+
+ private:
+  static std::vector<std::filesystem::path> entries(const std::filesystem::path& folder) {
+    std::vector<std::filesystem::path> paths;
+    std::error_code unused;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, unused)) paths.push_back(entry.path());
+    std::sort(paths.begin(), paths.end());
+    return paths;
+  }
+
+  /// What a loader would take for weights or configuration. A tokenizer beside them is nobody's checkpoint.
+  [[nodiscard]] std::vector<std::filesystem::path> checkpoint_files() const {
+    std::vector<std::filesystem::path> files = entries(folder_);
+    std::erase_if(files, [](const std::filesystem::path& path) {
+      const std::string name = path.filename().string();
+      return name != "config.json" && name != "generation_config.json" && name != "model.safetensors.index.json" &&
+             !(name.starts_with("model") && name.ends_with(".safetensors"));
+    });
+    return files;
+  }
+
+  void remove_made() {
+    std::error_code unused;
+    for (const auto& folder : made_) std::filesystem::remove(folder, unused);  // only where it is empty
+    made_.clear();
+  }
+
+  void clean() {
+    std::error_code unused;
+    std::filesystem::remove_all(path_, unused);
+    ::close(lock_);
+    remove_made();
+  }
+
+  std::filesystem::path folder_;
+  std::filesystem::path path_;
+  std::vector<std::filesystem::path> made_;  // innermost first
+  int lock_ = -1;
+};
+
+}  // namespace tessera::tools
