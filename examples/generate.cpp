@@ -25,7 +25,8 @@ int main(int argc, char** argv) {
         ->capture_default_str();
     app.add_flag("--chat", chat, "Wrap the prompt as the model's chat template does");
     app.add_flag("--print-ids", print_ids, "Print the generated ids as a JSON array on the last line");
-    app.add_option("--dump-logits", dump, "Write the prompt's logits f32 [T, V] and input_ids to this safetensors file");
+    app.add_option("--dump-logits", dump,
+                   "Write the prompt's logits f32 [T, V] and input_ids to this safetensors file");
     app.footer("mpiexec.mpich -n 2 example_generate --model examples/demo-model --chat --prompt tessera");
     if (const auto status = program::parse(comm, app, argc, argv)) return *status;
 

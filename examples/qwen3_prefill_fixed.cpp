@@ -1,6 +1,7 @@
 // Prefill with the policies chosen at compile time: one source, one target for each combination. The whole program is
 // the type in the first lines of main; everything else is input and output.
-//   mpiexec.mpich -n 2 build/examples/example_qwen3_prefill_headwise_online --model examples/demo-model --input-ids 1,2,3
+//   mpiexec.mpich -n 2 build/examples/example_qwen3_prefill_headwise_online --model examples/demo-model --input-ids
+//   1,2,3
 #include <fmt/format.h>
 
 #include <tessera/io/hf_config.hpp>

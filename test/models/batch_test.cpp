@@ -1,12 +1,13 @@
 // A step takes a ragged batch: several sequences, prefill and decode mixed. One at a time is the reference.
 
 #include "catch.hpp"
-#include "models/golden.hpp"
 
 #include <map>
 #include <random>
 
 #include <tessera/tessera.hpp>
+
+#include "program/golden.hpp"
 
 using namespace tessera;
 
@@ -29,7 +30,7 @@ std::vector<token_t> some_ids(index_t n, unsigned seed, index_t vocab) {
 
 /// All logits of every sequence, on rank 0, when steps of events are run; a sequence's ids are drawn from its number.
 template <class Model>
-std::map<index_t, Rows> run_events(const golden::Golden& g, Communicator comm,
+std::map<index_t, Rows> run_events(const program::Golden& g, Communicator comm,
                                    const std::vector<std::vector<Event>>& steps) {
   Model model(comm, g.config, g.weights, {.limits = {.max_tokens = 64, .max_positions = 80, .max_sequences = 3}});
   std::map<index_t, Rows> rows;
@@ -38,12 +39,12 @@ std::map<index_t, Rows> run_events(const golden::Golden& g, Communicator comm,
   for (const auto& events : steps) {
     std::vector<Chunk> chunks;
     for (const Event& e : events)
-      chunks.push_back({e.sequence,
-                        std::span<const token_t>(ids[e.sequence])
-                            .subspan(static_cast<std::size_t>(model.length(e.sequence)), static_cast<std::size_t>(e.count)),
-                        Wanted::all});
-    const Buffer<float> logits =
-        gather_logits(comm, model.step(chunks), {comm.rank(), comm.size()}, g.config.vocab);
+      chunks.push_back(
+          {e.sequence,
+           std::span<const token_t>(ids[e.sequence])
+               .subspan(static_cast<std::size_t>(model.length(e.sequence)), static_cast<std::size_t>(e.count)),
+           Wanted::all});
+    const Buffer<float> logits = gather_logits(comm, model.step(chunks), {comm.rank(), comm.size()}, g.config.vocab);
     const float* row = logits.data();
     for (const Event& e : events)
       for (index_t i = 0; i < e.count; ++i, row += g.config.vocab)
@@ -63,10 +64,11 @@ double largest_difference(const Rows& a, const Rows& b) {
 template <class Sharding, class Softmax>
 void batches_equal_singles(int ranks) {
   using Model = Transformer<Sharding, Softmax, XsimdBackend<>>;
-  const golden::Golden g = golden::load("qwen3-tiny");
+  const program::Golden g = program::load_golden(std::filesystem::path(TESSERA_GOLDEN) / "qwen3-tiny");
   // Prompts of unequal length together, decode of all, a late prompt's chunk among decodes, decode of two.
-  const std::vector<std::vector<Event>> together = {{{0, 7}, {2, 19}}, {{0, 1}, {2, 1}},         {{2, 1}, {1, 16}, {0, 1}},
-                                                    {{0, 1}, {1, 1}, {2, 1}}, {{1, 5}, {0, 1}}, {{2, 1}, {1, 1}}};
+  const std::vector<std::vector<Event>> together = {{{0, 7}, {2, 19}},         {{0, 1}, {2, 1}},
+                                                    {{2, 1}, {1, 16}, {0, 1}}, {{0, 1}, {1, 1}, {2, 1}},
+                                                    {{1, 5}, {0, 1}},          {{2, 1}, {1, 1}}};
   std::vector<std::vector<Event>> alone;
   for (const auto& events : together)
     for (const Event& e : events) alone.push_back({e});
@@ -92,7 +94,7 @@ TEMPLATE_TEST_CASE("a ragged batch gives each sequence the logits that it gets a
 }
 
 TEMPLATE_TEST_CASE("a sequence that was cut back continues as if the rest had never been", "", HeadWise, Sequence<>) {
-  const golden::Golden g = golden::load("qwen3-tiny");
+  const program::Golden g = program::load_golden(std::filesystem::path(TESSERA_GOLDEN) / "qwen3-tiny");
   const std::vector<token_t> ids = some_ids(40, 9, g.config.vocab);
   for (const int ranks : {1, 3}) {
     std::vector<float> cut, straight;
@@ -103,13 +105,11 @@ TEMPLATE_TEST_CASE("a sequence that was cut back continues as if the rest had ne
       const Chunk first{0, all, Wanted::none}, tail{0, all.subspan(10, 9), Wanted::last};
       model.step({&first, 1});
       model.truncate(0, 10);
-      const Buffer<float> a =
-          gather_logits(comm, model.step({&tail, 1}), {comm.rank(), comm.size()}, g.config.vocab);
+      const Buffer<float> a = gather_logits(comm, model.step({&tail, 1}), {comm.rank(), comm.size()}, g.config.vocab);
       model.truncate(0, 0);
       const Chunk head{0, all.first(10), Wanted::none};
       model.step({&head, 1});
-      const Buffer<float> b =
-          gather_logits(comm, model.step({&tail, 1}), {comm.rank(), comm.size()}, g.config.vocab);
+      const Buffer<float> b = gather_logits(comm, model.step({&tail, 1}), {comm.rank(), comm.size()}, g.config.vocab);
       if (comm.rank() == 0) {
         cut.assign(a.data(), a.data() + a.size());
         straight.assign(b.data(), b.data() + b.size());
@@ -120,7 +120,7 @@ TEMPLATE_TEST_CASE("a sequence that was cut back continues as if the rest had ne
 }
 
 TEST_CASE("a step that cannot be is refused and changes nothing") {
-  const golden::Golden g = golden::load("qwen3-tiny");
+  const program::Golden g = program::load_golden(std::filesystem::path(TESSERA_GOLDEN) / "qwen3-tiny");
   Transformer<HeadWise> model(Loopback{}, g.config, g.weights,
                               {.limits = {.max_tokens = 8, .max_positions = 12, .max_sequences = 2}});
   const std::vector<token_t> good = {1, 2, 3}, bad = {1, 320}, negative = {-1}, many(9, 1);
@@ -139,7 +139,7 @@ TEST_CASE("a step that cannot be is refused and changes nothing") {
 }
 
 TEST_CASE("more ranks than query heads are refused with what to do") {
-  const golden::Golden g = golden::load("qwen3-tiny");
+  const program::Golden g = program::load_golden(std::filesystem::path(TESSERA_GOLDEN) / "qwen3-tiny");
   CHECK_THROWS_WITH(HeadWise::check(g.config, {0, 9}), Catch::Contains("query heads (8), found 9 ranks"));
   CHECK_NOTHROW(Sequence<>::check(g.config, {0, 64}));
 }

@@ -1,13 +1,16 @@
 // The demo model knows its words by heart: every answer is exact, under every policy and number of ranks.
 
 #include "catch.hpp"
-#include "models/golden.hpp"
 
 #include <fstream>
 
-#include <tessera/runtime/combinations.hpp>
-#include <tessera/tessera.hpp>
+#include <tessera/comm/in_process.hpp>
+#include <tessera/io/hf_config.hpp>
+#include <tessera/runtime/generate.hpp>
+#include <tessera/runtime/load_weights.hpp>
 #include <tessera/text/tokenizer.hpp>
+
+#include "program/combinations.hpp"
 
 using namespace tessera;
 
@@ -65,14 +68,14 @@ std::vector<std::string> wrong_words(const Demo& demo, const Combination& row, i
 TEST_CASE("every word of the demo model gets its exact answer") {
   const Demo demo;
   REQUIRE(demo.words.size() == 2005);
-  const auto table = all_combinations();
+  const auto& table = program::shipped_combinations();
   CHECK(wrong_words(demo, table.front(), 1, 0, 1).empty());
 }
 
 TEST_CASE("words get their exact answers under every combination and number of ranks") {
   const Demo demo;
   std::size_t first = 0;
-  for (const Combination& row : all_combinations())
+  for (const Combination& row : program::shipped_combinations())
     for (const int ranks : {1, 2, 3, 4, 6, 8}) {
       INFO(row.sharding << ", " << row.softmax << ", " << row.backend << ", " << ranks << " ranks");
       CHECK(wrong_words(demo, row, ranks, first++ % 401, 401).empty());
@@ -81,7 +84,7 @@ TEST_CASE("words get their exact answers under every combination and number of r
 
 TEST_CASE("all words under every combination and number of ranks", "[.long]") {
   const Demo demo;
-  for (const Combination& row : all_combinations())
+  for (const Combination& row : program::shipped_combinations())
     for (const int ranks : {1, 2, 3, 4, 6, 8}) {
       INFO(row.sharding << ", " << row.softmax << ", " << row.backend << ", " << ranks << " ranks");
       CHECK(wrong_words(demo, row, ranks, 0, 1).empty());

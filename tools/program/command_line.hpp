@@ -10,8 +10,8 @@
 
 namespace tessera::program {
 
-/// Parses; returns the exit status when the program is done with that (--help), nothing when it goes on. A wrong command
-/// line becomes one UsageError on all ranks.
+/// Parses; returns the exit status when the program is done with that (--help), nothing when it goes on. A wrong
+/// command line becomes one UsageError on all ranks.
 inline std::optional<int> parse(Communicator comm, CLI::App& app, int argc, char** argv) {
   return agree(comm, [&]() -> std::optional<int> {
     try {

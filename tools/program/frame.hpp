@@ -1,5 +1,6 @@
 #pragma once
-// The frame of every program: with MPI where the build has it, else one rank. The build chooses, by TESSERA_PROGRAM_MPI.
+// The frame of every program: with MPI where the build has it, else one rank. The build chooses, by
+// TESSERA_PROGRAM_MPI.
 
 #ifdef TESSERA_PROGRAM_MPI
 #include <tessera/comm/mpi_program.hpp>

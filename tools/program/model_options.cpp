@@ -3,10 +3,14 @@
 #include <charconv>
 #include <string_view>
 
+#include "program/combinations.hpp"
+
 namespace tessera::program {
 
 void add_model_options(CLI::App& app, ModelOptions& options) {
-  app.add_option("--model", options.model, "Folder with config.json and model.safetensors")->required()->type_name("DIR");
+  app.add_option("--model", options.model, "Folder with config.json and model.safetensors")
+      ->required()
+      ->type_name("DIR");
   app.add_option("--parallel-strategy", options.parallel_strategy, "How the ranks split the model")
       ->check(CLI::IsMember(names_of(Shardings{})))
       ->capture_default_str();
@@ -63,8 +67,7 @@ std::vector<token_t> parse_ids(const std::string& text) {
 }
 
 const Combination& chosen_combination(const ModelOptions& options) {
-  static const std::vector<Combination> table = all_combinations();
-  for (const Combination& row : table)
+  for (const Combination& row : shipped_combinations())
     if (row.sharding == options.parallel_strategy && row.softmax == options.attention_algo &&
         row.backend == options.simd)
       return row;

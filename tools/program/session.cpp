@@ -38,10 +38,12 @@ void report(AnyModel& model, const ModelOptions& options, const std::vector<std:
   const std::set<std::string> distinct(hosts.begin(), hosts.end());
   fmt::print(stderr, "{}: {} layers, hidden {}, {} query and {} KV heads of {}\n", options.model, model.config().layers,
              model.config().hidden, model.config().heads, model.config().kv_heads, model.config().head_dim);
-  fmt::print(stderr, "ranks {} ({}) on {} host{}, threads {} each; sharding {}, softmax {}, simd {} ({})\n", comm.size(),
-             comm.name(), distinct.size(), distinct.size() == 1 ? "" : "s", model.threads(), options.parallel_strategy,
-             options.attention_algo, options.simd, options.simd == "native" ? compiled_isa() : "scalar reference");
-  fmt::print(stderr, "memory of a rank: activations {:.1f} MB, KV cache {:.1f} MB for {} positions; weights are mapped\n",
+  fmt::print(stderr, "ranks {} ({}) on {} host{}, threads {} each; sharding {}, softmax {}, simd {} ({})\n",
+             comm.size(), comm.name(), distinct.size(), distinct.size() == 1 ? "" : "s", model.threads(),
+             options.parallel_strategy, options.attention_algo, options.simd,
+             options.simd == "native" ? compiled_isa() : "scalar reference");
+  fmt::print(stderr,
+             "memory of a rank: activations {:.1f} MB, KV cache {:.1f} MB for {} positions; weights are mapped\n",
              static_cast<double>(model.activation_bytes()) / 1e6, static_cast<double>(model.cache_bytes()) / 1e6,
              model.limits().max_positions);
 }
@@ -73,7 +75,8 @@ std::vector<token_t> prompt_ids(Communicator comm, const Opened& opened, const M
     }
     require(!ids.empty(), "--prompt: expected a text of at least one token, found an empty one");
     for (const token_t id : ids)
-      require(0 <= id && id < opened.config.vocab, "token ids: expected 0 to ", opened.config.vocab - 1, ", found ", id);
+      require(0 <= id && id < opened.config.vocab, "token ids: expected 0 to ", opened.config.vocab - 1, ", found ",
+              id);
     const auto positions = static_cast<index_t>(ids.size()) + new_tokens;
     require(positions <= opened.config.max_positions, "the prompt has ", ids.size(), " tokens and ", new_tokens,
             " more are to come; the model has ", opened.config.max_positions,

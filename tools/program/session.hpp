@@ -28,8 +28,8 @@ struct Opened {
 [[nodiscard]] std::vector<token_t> prompt_ids(Communicator comm, const Opened& opened, const ModelOptions& options,
                                               const PromptOptions& prompt, index_t new_tokens, bool chat);
 
-/// Makes the model with room for `positions` positions of each of `sequences` sequences, and says on standard error what
-/// it runs on.
+/// Makes the model with room for `positions` positions of each of `sequences` sequences, and says on standard error
+/// what it runs on.
 [[nodiscard]] std::unique_ptr<AnyModel> make_model(Communicator comm, const Opened& opened, const ModelOptions& options,
                                                    index_t positions, index_t longest_prompt, index_t sequences = 1);
 

@@ -24,7 +24,7 @@ struct KeyValueView {
 
 /// Heads as this rank holds them: local query head h reads local KV head (h + head_offset) / group.
 struct HeadLayout {
-  index_t heads = 0;        ///< query heads held
+  index_t heads = 0;  ///< query heads held
   index_t head_dim = 0;
   index_t group = 1;        ///< query heads that share a KV head in the whole model
   index_t head_offset = 0;  ///< place of the first query head in its group: a cut may cross a group

@@ -21,8 +21,7 @@ namespace tessera {
   const auto context = static_cast<double>(rope.original_max_positions);
   if (wavelength > context / rope.low_freq_factor) return frequency / rope.factor;
   if (wavelength < context / rope.high_freq_factor) return frequency;
-  const double smooth =
-      (context / wavelength - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
+  const double smooth = (context / wavelength - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
   return (1.0 - smooth) * frequency / rope.factor + smooth * frequency;
 }
 

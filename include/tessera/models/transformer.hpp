@@ -35,16 +35,17 @@ struct TransformerOptions {
   std::vector<double> shares = {};  ///< how the ranks share the work; empty: equally
 };
 
-/// A model whose three slots are types and whose shape is a value. Every rank of the communicator makes it with the same
-/// arguments and calls the same steps. Moves are cheap; there is no copy. Not for several threads at a time.
+/// A model whose three slots are types and whose shape is a value. Every rank of the communicator makes it with the
+/// same arguments and calls the same steps. Moves are cheap; there is no copy. Not for several threads at a time.
 template <class Sharding, class Softmax = OnlineSoftmax, class Backend = XsimdBackend<>>
 class Transformer {
   static_assert(ShardingPolicy<Sharding>,
                 "Transformer<Sharding, Softmax, Backend>: the first slot needs a ShardingPolicy such as HeadWise or "
                 "Sequence<>; policies/sharding.hpp says what one must have");
-  static_assert(SoftmaxPolicy<Softmax>,
-                "Transformer<Sharding, Softmax, Backend>: the second slot needs a SoftmaxPolicy such as OnlineSoftmax or "
-                "StandardSoftmax; policies/softmax.hpp says what one must have");
+  static_assert(
+      SoftmaxPolicy<Softmax>,
+      "Transformer<Sharding, Softmax, Backend>: the second slot needs a SoftmaxPolicy such as OnlineSoftmax or "
+      "StandardSoftmax; policies/softmax.hpp says what one must have");
   static_assert(SimdBackend<Backend>,
                 "Transformer<Sharding, Softmax, Backend>: the third slot needs a SimdBackend such as XsimdBackend<> or "
                 "ScalarBackend; simd/backend.hpp says what one must have");
@@ -106,9 +107,10 @@ class Transformer {
  private:
   [[nodiscard]] static ShardingContext checked(ShardingContext context) {
     const Limits& limits = context.limits;
-    require(limits.max_sequences >= 1 && limits.max_positions >= 1 && limits.max_tokens >= limits.max_sequences,
-            "limits: expected at least one sequence and position, and at least one token per sequence in a step; found ",
-            limits.max_sequences, " sequences, ", limits.max_positions, " positions, ", limits.max_tokens, " tokens");
+    require(
+        limits.max_sequences >= 1 && limits.max_positions >= 1 && limits.max_tokens >= limits.max_sequences,
+        "limits: expected at least one sequence and position, and at least one token per sequence in a step; found ",
+        limits.max_sequences, " sequences, ", limits.max_positions, " positions, ", limits.max_tokens, " tokens");
     require(limits.max_positions <= context.config.max_positions, "limits: the model has ",
             context.config.max_positions, " positions (max_position_embeddings), ", limits.max_positions,
             " were asked for");
@@ -157,9 +159,9 @@ class Transformer {
     const ConstActivations rows = phase.select(worker, a.x);
     const Activations normed = final_.matrix(rows.rows, rows.cols);
     rms_norm<Backend>(worker, rows, weights_.final_norm, static_cast<float>(config().rms_norm_eps), normed);
-    project<Backend>(worker, normed,
-                     std::array{Projection{weights_.lm_head.row_range(vocab_), nullptr,
-                                           logits_.matrix(rows.rows, vocab_.size())}});
+    project<Backend>(
+        worker, normed,
+        std::array{Projection{weights_.lm_head.row_range(vocab_), nullptr, logits_.matrix(rows.rows, vocab_.size())}});
   }
 
   /// Rows of the embedding come from the map on every rank: nothing on the wire.

@@ -8,15 +8,16 @@
 
 namespace tessera {
 
-/// Views of the workspace for one step. `kept` rows are the residual stream's, `computed` rows those that are projected.
+/// Views of the workspace for one step. `kept` rows are the residual stream's, `computed` rows those that are
+/// projected.
 struct StepActivations {
-  Activations x;         ///< [kept, hidden] the residual stream
-  Activations normed;    ///< [kept, hidden]
-  Activations q;         ///< [computed, q heads * head_dim]
-  Activations kv;        ///< [computed, 2 * kv heads * head_dim] keys, then values
-  Activations attended;  ///< [computed, q heads * head_dim]
-  Activations hidden;    ///< [computed, ffn columns]
-  Activations partial;   ///< [computed, hidden] this rank's part of a sum
+  Activations x;                       ///< [kept, hidden] the residual stream
+  Activations normed;                  ///< [kept, hidden]
+  Activations q;                       ///< [computed, q heads * head_dim]
+  Activations kv;                      ///< [computed, 2 * kv heads * head_dim] keys, then values
+  Activations attended;                ///< [computed, q heads * head_dim]
+  Activations hidden;                  ///< [computed, ffn columns]
+  Activations partial;                 ///< [computed, hidden] this rank's part of a sum
   std::span<const index_t> positions;  ///< [computed]
 };
 

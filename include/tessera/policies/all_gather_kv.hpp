@@ -77,7 +77,8 @@ class AllGatherKv {
     });
     worker.once([&] {
       index_t total = 0;
-      for (index_t r = 0; r < ranks_.size; ++r) total += counts_[static_cast<std::size_t>(r)] = slots_of(r) * row_size();
+      for (index_t r = 0; r < ranks_.size; ++r)
+        total += counts_[static_cast<std::size_t>(r)] = slots_of(r) * row_size();
       comm_.allgather<float>(sent_stripe_.span().first(static_cast<std::size_t>(slots_of(ranks_.rank) * row_size())),
                              gathered_stripes_.span().first(static_cast<std::size_t>(total)), counts_);
     });
@@ -87,9 +88,8 @@ class AllGatherKv {
       for_each_slot(worker, r, [&](const Segment& s, index_t slot, index_t at) {
         const float* from = gathered_stripes_.data() + (before + at) * row_size();
         const index_t position = stripe.position(s.sequence, slot);
-        copy_slot(staging_, 0, s, position, [&](float* to, index_t i) {
-          std::copy_n(from + i * config_.head_dim, config_.head_dim, to);
-        });
+        copy_slot(staging_, 0, s, position,
+                  [&](float* to, index_t i) { std::copy_n(from + i * config_.head_dim, config_.head_dim, to); });
       });
       before += slots_of(r);
     }
@@ -134,7 +134,7 @@ class AllGatherKv {
   KvCache staging_;
   Buffer<float> sent_stripe_;
   Buffer<float> gathered_stripes_;
-  std::vector<index_t> place_;   ///< row of each step row among the gathered ones
+  std::vector<index_t> place_;  ///< row of each step row among the gathered ones
   std::vector<index_t> counts_;
   Step step_;
 };

@@ -49,9 +49,7 @@ class SplitHeads {
   [[nodiscard]] ConstActivations gather(Worker&, ConstActivations x) { return x; }
   template <SimdBackend B>
   void combine(Worker& worker, Activations partial, Activations x) {
-    worker.once([&] {
-      comm_.allreduce({partial.data, static_cast<std::size_t>(partial.rows * partial.cols)});
-    });
+    worker.once([&] { comm_.allreduce({partial.data, static_cast<std::size_t>(partial.rows * partial.cols)}); });
     add_rows<B>(worker, x, partial);
   }
 

@@ -37,8 +37,7 @@ class GatherScores {
                              gathered_.span().first(static_cast<std::size_t>(total)), counts_);
     });
     for (const Segment& s : step.segments)
-      for (index_t t = s.row; t < s.row + s.count; ++t)
-        weigh_row<Softmax, B>(worker, s, t, step, layout, local);
+      for (index_t t = s.row; t < s.row + s.count; ++t) weigh_row<Softmax, B>(worker, s, t, step, layout, local);
     worker.barrier();
     const Activations output = output_.matrix(rows, heads_ * head_dim_);
     Softmax::template weigh<B>(worker, problem, local, output);
@@ -46,8 +45,7 @@ class GatherScores {
       float* to = sent_.data();
       for (std::size_t r = 0; r < q_heads_.size(); ++r) {
         const index_t columns = q_heads_[r].size() * head_dim_;
-        for (index_t i = 0; i < rows; ++i)
-          to = std::copy_n(output.row(i) + q_heads_[r].begin * head_dim_, columns, to);
+        for (index_t i = 0; i < rows; ++i) to = std::copy_n(output.row(i) + q_heads_[r].begin * head_dim_, columns, to);
         counts_[r] = rows * columns;
       }
       comm_.reduce_scatter({sent_.data(), to}, {out.data, static_cast<std::size_t>(rows * out.cols)}, counts_);

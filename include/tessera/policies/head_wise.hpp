@@ -5,8 +5,8 @@
 
 namespace tessera {
 
-/// Megatron-LM's tensor parallelism (arXiv:1909.08053) in both phases, the cache by heads. At most as many ranks as query
-/// heads; heads need not divide by the ranks, and a KV head is held wherever a query head reads it.
+/// Megatron-LM's tensor parallelism (arXiv:1909.08053) in both phases, the cache by heads. At most as many ranks as
+/// query heads; heads need not divide by the ranks, and a KV head is held wherever a query head reads it.
 class HeadWise : public Mesh<WholeSequence, SplitHeads, FeaturesOnly> {
  public:
   static constexpr std::string_view name = "headwise";

@@ -79,17 +79,14 @@ class Helix {
     features_.template combine<B>(worker, partial, x);
   }
   [[nodiscard]] ConstActivations select(Worker& worker, ConstActivations x) {
-    worker.once([&] {
-      selected_ = selection_.select(self_, x, step_.wanted, [&](index_t) { return all_rows(step_.rows); });
-    });
+    worker.once(
+        [&] { selected_ = selection_.select(self_, x, step_.wanted, [&](index_t) { return all_rows(step_.rows); }); });
     return selected_;
   }
 
  private:
   [[nodiscard]] index_t head_dim() const { return context_.config.head_dim; }
-  [[nodiscard]] WeightSlice slice_of(index_t r) const {
-    return plan(context_.config, context_.ranks().at(r), 1).slice;
-  }
+  [[nodiscard]] WeightSlice slice_of(index_t r) const { return plan(context_.config, context_.ranks().at(r), 1).slice; }
   [[nodiscard]] index_t row_size(index_t r) const {
     const WeightSlice slice = slice_of(r);
     return (slice.q_heads.size() + 2 * slice.kv_heads.size()) * head_dim();
@@ -110,7 +107,8 @@ class Helix {
     index_t total = 0;
     for (index_t r = 0; r < context_.comm.size(); ++r)
       total += counts_[static_cast<std::size_t>(r)] = step_.rows * row_size(r);
-    context_.comm.allgather<float>({sent_.data(), to}, gathered_.span().first(static_cast<std::size_t>(total)), counts_);
+    context_.comm.allgather<float>({sent_.data(), to}, gathered_.span().first(static_cast<std::size_t>(total)),
+                                   counts_);
     const index_t values = context_.config.kv_heads * head_dim();  // where the values begin in a row of kv_
     const float* from = gathered_.data();
     for (index_t r = 0; r < context_.comm.size(); ++r) {

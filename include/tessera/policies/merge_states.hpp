@@ -6,7 +6,8 @@
 
 namespace tessera {
 
-/// A mergeable softmax sends its partial states (m, l, o): head_dim + 2 floats for a row and head, whatever the context.
+/// A mergeable softmax sends its partial states (m, l, o): head_dim + 2 floats for a row and head, whatever the
+/// context.
 class MergeStates {
  public:
   explicit MergeStates(const StripedContext& context)
@@ -50,7 +51,8 @@ class MergeStates {
   [[nodiscard]] index_t state_size(index_t rows, index_t heads) const { return rows * heads * (head_dim_ + 2); }
 
   [[nodiscard]] SoftmaxStates states_at(float* data, index_t rows, index_t heads) const {
-    return {{data, rows, heads}, {data + rows * heads, rows, heads}, {data + 2 * rows * heads, rows, heads * head_dim_}};
+    return {
+        {data, rows, heads}, {data + rows * heads, rows, heads}, {data + 2 * rows * heads, rows, heads * head_dim_}};
   }
   void copy_heads(const SoftmaxStates& from, Range heads, const SoftmaxStates& to) const {
     for (index_t r = 0; r < from.maximum.rows; ++r) {

@@ -10,9 +10,10 @@ template <class Prefill, class Decode>
 class Phased {
   static_assert(PhasePolicy<Prefill>, "Phased<Prefill, Decode>: Prefill is no PhasePolicy; see policies/sharding.hpp");
   static_assert(PhasePolicy<Decode>, "Phased<Prefill, Decode>: Decode is no PhasePolicy; see policies/sharding.hpp");
-  static_assert(std::is_same_v<typename Prefill::Cache, typename Decode::Cache>,
-                "Phased<Prefill, Decode>: the phases store the KV cache differently (by heads, or striped by position); "
-                "choose a Decode that reads what Prefill stores, e.g. Helix after Sequence, HeadWise after HeadWise");
+  static_assert(
+      std::is_same_v<typename Prefill::Cache, typename Decode::Cache>,
+      "Phased<Prefill, Decode>: the phases store the KV cache differently (by heads, or striped by position); "
+      "choose a Decode that reads what Prefill stores, e.g. Helix after Sequence, HeadWise after HeadWise");
 
  public:
   using Cache = typename Prefill::Cache;

@@ -15,7 +15,8 @@ struct Ranks {
   index_t rank = 0;
   index_t size = 1;
   std::span<const double> shares = {};
-  index_t inner = 1;  ///< ranks of the inner dimension of a two-dimensional mesh; consecutive ranks are neighbours in it
+  index_t inner =
+      1;  ///< ranks of the inner dimension of a two-dimensional mesh; consecutive ranks are neighbours in it
 
   /// Part of [0, n) that rank `r` takes.
   [[nodiscard]] constexpr Range part(index_t n, index_t r, index_t grain = 1) const {
@@ -56,8 +57,8 @@ struct RowSet {
 /// has about the same causal work (arXiv:2311.09431).
 /// Law: the ranks' rows tile [0, n); without shares they differ by at most one row.
 [[nodiscard]] constexpr RowSet zigzag_rows(index_t n, const Ranks& ranks, index_t r) {
-  // The early chunks are cut in rank order, the late ones in reverse, mirrored from the end. The early half is filled up
-  // first, so that what is left over goes as late rows to the ranks whose early rows are the cheapest.
+  // The early chunks are cut in rank order, the late ones in reverse, mirrored from the end. The early half is filled
+  // up first, so that what is left over goes as late rows to the ranks whose early rows are the cheapest.
   const index_t rest = n % (2 * ranks.size);
   const index_t half = ranks.shares.empty() ? (n - rest) / 2 + std::min(rest, ranks.size) : (n + 1) / 2;
   const Range early = ranks.part(half, r);

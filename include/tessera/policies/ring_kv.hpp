@@ -79,10 +79,10 @@ class RingKv {
   /// The rows of one rank's block that belong to one segment: cached slots first, then new rows.
   struct Part {
     Segment segment;
-    index_t row = 0;       ///< first row of the part in the block
-    index_t cached = 0;    ///< slots of the stripe
+    index_t row = 0;     ///< first row of the part in the block
+    index_t cached = 0;  ///< slots of the stripe
     index_t new_rows = 0;
-    index_t first_new = 0; ///< step row of the first new row
+    index_t first_new = 0;  ///< step row of the first new row
   };
   struct Block {
     index_t rows = 0;
@@ -142,10 +142,10 @@ class RingKv {
   void send_on(const Block& block) {
     const index_t size = ranks_.size;
     const auto before = (ranks_.rank + size - 1) % size;
-    const auto arriving = static_cast<std::size_t>(
-        (&block - blocks_.data() + size - 1) % size);
+    const auto arriving = static_cast<std::size_t>((&block - blocks_.data() + size - 1) % size);
     in_flight_ = comm_.start_exchange<float>(
-        here_.span().first(static_cast<std::size_t>(block.rows * row_size())), static_cast<int>((ranks_.rank + 1) % size),
+        here_.span().first(static_cast<std::size_t>(block.rows * row_size())),
+        static_cast<int>((ranks_.rank + 1) % size),
         coming_.span().first(static_cast<std::size_t>(blocks_[arriving].rows * row_size())), static_cast<int>(before));
   }
   /// Keeps those new rows of a passing block that this rank's stripe owns.

@@ -1,5 +1,6 @@
 #pragma once
-// Rows that are spread over ranks, given to all of them: how the final norm and lm_head get the rows they are asked for.
+// Rows that are spread over ranks, given to all of them: how the final norm and lm_head get the rows they are asked
+// for.
 
 #include <algorithm>
 #include <vector>
@@ -15,7 +16,10 @@ namespace tessera {
 class RowSelection {
  public:
   RowSelection(index_t max_rows, index_t cols, index_t ranks)
-      : cols_(cols), sent_(max_rows * cols), received_(max_rows * cols), ordered_(max_rows * cols),
+      : cols_(cols),
+        sent_(max_rows * cols),
+        received_(max_rows * cols),
+        ordered_(max_rows * cols),
         counts_(static_cast<std::size_t>(ranks)) {}
 
   template <class RowsOf>

@@ -40,7 +40,9 @@ class ScatteredResidual {
       counts_[static_cast<std::size_t>(r)] = ranks_.part(rows_, r).size() * hidden_;
   }
   [[nodiscard]] ConstActivations gather(Worker& worker, ConstActivations x) {
-    worker.once([&] { comm_.allgather<float>({x.data, elements(x.rows)}, gathered_.span().first(elements(rows_)), counts_); });
+    worker.once([&] {
+      comm_.allgather<float>({x.data, elements(x.rows)}, gathered_.span().first(elements(rows_)), counts_);
+    });
     return gathered_.matrix(rows_, hidden_);
   }
   template <SimdBackend B>

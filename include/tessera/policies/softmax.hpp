@@ -10,9 +10,9 @@
 
 namespace tessera {
 
-/// Law: attend<B> writes, for every task, row and head, sum_j softmax_j(scale * q.k_j) v_j over the visible slots j, and
-/// zeros for a row that sees none, as the double precision reference does up to rounding. Every worker of the team calls
-/// it with the same arguments; the results are visible to all of them on return.
+/// Law: attend<B> writes, for every task, row and head, sum_j softmax_j(scale * q.k_j) v_j over the visible slots j,
+/// and zeros for a row that sees none, as the double precision reference does up to rounding. Every worker of the team
+/// calls it with the same arguments; the results are visible to all of them on return.
 template <class S>
 concept SoftmaxPolicy = requires(Worker& worker, const AttentionProblem& problem, Activations out) {
   { S::name } -> std::convertible_to<std::string_view>;
@@ -22,9 +22,9 @@ concept SoftmaxPolicy = requires(Worker& worker, const AttentionProblem& problem
 /// Law: states of disjoint sets of keys merge to the state of their union, in any grouping up to rounding:
 /// attend_more<B> continues from the states it is given ((-inf, 0, 0) for none), and merge + normalize equals attend.
 template <class S>
-concept MergeableSoftmax =
-    SoftmaxPolicy<S> && requires(Worker& worker, const AttentionProblem& problem, SoftmaxStates states, Activations out) {
-      { S::template attend_more<ScalarBackend>(worker, problem, states) } -> std::same_as<void>;
-    };
+concept MergeableSoftmax = SoftmaxPolicy<S> &&
+    requires(Worker& worker, const AttentionProblem& problem, SoftmaxStates states, Activations out) {
+  { S::template attend_more<ScalarBackend>(worker, problem, states) } -> std::same_as<void>;
+};
 
 }  // namespace tessera

@@ -1,6 +1,6 @@
 #pragma once
-// Attention whose keys lie in stripes on several ranks: each rank attends to its stripe with all heads, and what it finds
-// travels to the rank that holds the head, in the way that the softmax policy allows.
+// Attention whose keys lie in stripes on several ranks: each rank attends to its stripe with all heads, and what it
+// finds travels to the rank that holds the head, in the way that the softmax policy allows.
 
 #include <tessera/policies/gather_scores.hpp>
 #include <tessera/policies/merge_states.hpp>
@@ -11,8 +11,8 @@ class StripedAttention {
  public:
   explicit StripedAttention(const StripedContext& context) : merge_(context), gather_(context) {}
 
-  /// `problem` asks for all heads over the local stripe of `layout`; `out` [rows, heads of this rank * head_dim] is over
-  /// the keys of all stripes.
+  /// `problem` asks for all heads over the local stripe of `layout`; `out` [rows, heads of this rank * head_dim] is
+  /// over the keys of all stripes.
   template <SoftmaxPolicy Softmax, SimdBackend B>
   void attend(Worker& worker, const AttentionProblem& problem, const Step& step, const CacheLayout& layout,
               Activations out) {

@@ -15,9 +15,7 @@ class TokensToHeads {
   static constexpr bool splits = true;
   using Cache = CacheByHeads;
 
-  [[nodiscard]] static constexpr RowSet rows(index_t n, const Ranks& ranks) {
-    return all_rows(n).sub(ranks.part(n));
-  }
+  [[nodiscard]] static constexpr RowSet rows(index_t n, const Ranks& ranks) { return all_rows(n).sub(ranks.part(n)); }
   [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig& config, const WeightSlice&, const Ranks& ranks) {
     return {slice_by_heads(config, ranks).kv_heads, 1, 0};
   }
@@ -36,7 +34,8 @@ class TokensToHeads {
     for (const WeightSlice& slice : slices_) sent_row += row_size(slice);
     const index_t most_rows = std::min(context.limits.max_tokens, rows(context.limits.max_tokens, ranks_).size() + 4);
     sent_ = Buffer<float>(std::max(most_rows * sent_row, context.limits.max_tokens * q_size(mine())));
-    received_ = Buffer<float>(std::max(context.limits.max_tokens * row_size(mine()), most_rows * config_.heads * config_.head_dim));
+    received_ = Buffer<float>(
+        std::max(context.limits.max_tokens * row_size(mine()), most_rows * config_.heads * config_.head_dim));
     attended_ = Buffer<float>(context.limits.max_tokens * q_size(mine()));
   }
 

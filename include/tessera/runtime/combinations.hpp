@@ -47,8 +47,8 @@ template <class Sharding, class Softmax, class Backend>
 
 template <class Sharding, class Softmax, class... B>
 void add_backends(std::vector<Combination>& table, TypeList<B...>) {
-  (table.push_back({Sharding::name, Softmax::name, BackendChoice<B>::name, &Sharding::check,
-                    &make_model<Sharding, Softmax, B>}),
+  (table.push_back(
+       {Sharding::name, Softmax::name, BackendChoice<B>::name, &Sharding::check, &make_model<Sharding, Softmax, B>}),
    ...);
 }
 

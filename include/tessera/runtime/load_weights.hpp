@@ -68,9 +68,8 @@ struct LoadedStorage {
   for (index_t l = 0; l < config.layers; ++l)
     weights.layers.push_back(detail::load_layer(*storage, config, family, concat("model.layers.", l, '.')));
   weights.final_norm = storage->vector("model.norm.weight", config.hidden);
-  weights.lm_head = config.tied_embeddings
-                        ? weights.embedding
-                        : storage->checkpoint.weight("lm_head.weight", config.vocab, config.hidden);
+  weights.lm_head = config.tied_embeddings ? weights.embedding
+                                           : storage->checkpoint.weight("lm_head.weight", config.vocab, config.hidden);
   weights.storage = std::move(storage);
   return weights;
 }

@@ -20,8 +20,7 @@ class Argmax {
     mine_.resize(rows);
     all_.resize(rows * static_cast<std::size_t>(comm.size()));
     counts_.assign(static_cast<std::size_t>(comm.size()), static_cast<index_t>(rows));
-    for (std::size_t i = 0; i < rows; ++i)
-      mine_[i] = best_of(logits.local.row(static_cast<index_t>(i)), logits.vocab);
+    for (std::size_t i = 0; i < rows; ++i) mine_[i] = best_of(logits.local.row(static_cast<index_t>(i)), logits.vocab);
     comm.allgather<Candidate>(mine_, std::span<Candidate>(all_), counts_);
     for (std::size_t i = 0; i < rows; ++i) {
       Candidate best;

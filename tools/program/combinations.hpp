@@ -1,0 +1,10 @@
+#pragma once
+// The shipped combinations of policies, compiled once for all programs and tests.
+
+#include <tessera/runtime/combinations.hpp>
+
+namespace tessera::program {
+
+[[nodiscard]] const std::vector<Combination>& shipped_combinations();
+
+}  // namespace tessera::program

@@ -1,0 +1,121 @@
+// tessera verify DIR: every shipped combination of policies, on the ranks there are, against transformers' logits.
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include <tessera/comm/agree.hpp>
+
+#include "commands.hpp"
+#include "program/combinations.hpp"
+#include "program/golden.hpp"
+
+namespace tessera::tools {
+
+namespace {
+
+struct VerifyOptions {
+  std::string folder;
+};
+
+/// The tolerances of the project: a scalar sum and a vector sum round differently.
+double tolerance_of(const Combination& row) { return row.backend == "scalar" ? 1e-4 : 2e-4; }
+
+/// The folder itself if it is a golden checkpoint, else those in it.
+std::vector<program::Golden> goldens_in(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> found;
+  std::error_code unused;
+  if (std::filesystem::exists(folder / "golden.safetensors", unused)) found.push_back(folder);
+  if (found.empty() && std::filesystem::is_directory(folder, unused))
+    for (const auto& entry : std::filesystem::directory_iterator(folder))
+      if (std::filesystem::exists(entry.path() / "golden.safetensors", unused)) found.push_back(entry.path());
+  require(
+      !found.empty(), folder.string(),
+      ": expected golden.safetensors in it or in its folders, found none; test/golden/README.md says how to make one");
+  std::sort(found.begin(), found.end());
+  std::vector<program::Golden> goldens;
+  for (const auto& path : found) goldens.push_back(program::load_golden(path));
+  return goldens;
+}
+
+struct Cell {
+  double worst = 0;
+  double gap = 0;
+  bool good = true;
+  bool refused = false;
+};
+
+/// One combination on one golden: the prompt at once and in uneven chunks; the same verdict on every rank.
+Cell verify_cell(Communicator comm, const Combination& row, const program::Golden& golden) {
+  Cell cell;
+  try {
+    row.check(golden.config, {comm.rank(), comm.size()});
+  } catch (const Error&) {
+    cell.refused = true;
+    return cell;
+  }
+  std::vector<float> last;
+  for (const std::vector<index_t>& chunks : {std::vector<index_t>{1 << 20}, std::vector<index_t>{5, 1, 17, 3}}) {
+    const auto model = row.make(comm, golden.config, golden.weights, {.limits = program::limits_of(golden)});
+    const program::Outcome outcome = program::run_golden(*model, golden, chunks);
+    cell.worst = std::max(cell.worst, outcome.worst);
+    cell.gap = outcome.smallest_gap;
+    cell.good = cell.good && outcome.good(golden, tolerance_of(row));
+    last = outcome.last_logits;
+  }
+  // Bits must agree across ranks, not only values.
+  std::vector<float> of_first = last;
+  comm.broadcast(std::span(of_first), 0);
+  const char same = of_first == last ? 1 : 0;
+  std::vector<char> all(static_cast<std::size_t>(comm.size()));
+  comm.allgather<char>({&same, 1}, std::span(all), std::vector<index_t>(all.size(), 1));
+  for (const char rank_is_same : all) cell.good = cell.good && rank_is_same != 0;
+  return cell;
+}
+
+int verify(Communicator comm, const VerifyOptions& options) {
+  const auto goldens = agree(comm, [&] { return goldens_in(options.folder); });
+  const bool speaks = comm.rank() == 0;
+  int failed = 0;
+  int passed = 0;
+  if (speaks)
+    fmt::print("{:<14} {:>5} {:<19} {:<15} {:<7} {:>10} {:>10} {:>9}  {}\n", "golden", "ranks", "sharding", "softmax",
+               "simd", "max error", "tolerance", "least gap", "verdict");
+  for (const program::Golden& golden : goldens)
+    for (const Combination& row : program::shipped_combinations()) {
+      const Cell cell = verify_cell(comm, row, golden);
+      if (!cell.refused) ++(cell.good ? passed : failed);
+      if (!speaks) continue;
+      fmt::print("{:<14} {:>5} {:<19} {:<15} {:<7} ", golden.name, comm.size(), row.sharding, row.softmax, row.backend);
+      if (cell.refused)
+        fmt::print("{:>10} {:>10} {:>9}  more ranks than it can use\n", "-", "-", "-");
+      else
+        fmt::print("{:>10.2e} {:>10.0e} {:>9.3f}  {}\n", cell.worst, tolerance_of(row), cell.gap,
+                   cell.good ? "ok" : "FAILED");
+      std::fflush(stdout);
+    }
+  if (speaks) fmt::print("{} passed, {} failed\n", passed, failed);
+  return failed == 0 ? 0 : 1;
+}
+
+}  // namespace
+
+void add_verify(CLI::App& app, Action& action) {
+  CLI::App* command = app.add_subcommand("verify", "Hold every combination of policies to transformers' logits");
+  const auto options = std::make_shared<VerifyOptions>();
+  command->add_option("DIR", options->folder, "A golden checkpoint (with golden.safetensors), or a folder of them")
+      ->required();
+  command->footer(
+      "Errors are in standard deviations of a row of logits; the least gap is how far the closest choice of a token "
+      "was,\n"
+      "in the same unit. tools/verify_golden runs it for several numbers of ranks.\n\n"
+      "  tessera verify test/golden\n"
+      "  mpiexec.mpich -n 3 tessera verify test/golden/qwen3-tiny");
+  command->callback(
+      [options, &action] { action = [options](Communicator comm) { return verify(std::move(comm), *options); }; });
+}
+
+}  // namespace tessera::tools
