@@ -2,6 +2,8 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include <tessera/text/tokenizer.hpp>
@@ -31,13 +33,24 @@ text::Json answer(const Tokenizer& tokenizer, const TokenizeOptions& options, co
   return tokenizer.encode(line.string(), !options.no_special);
 }
 
+/// JSON on one line, also for readers that end a line at U+0085, U+2028 or U+2029.
+std::string on_one_line(const text::Json& json) {
+  std::string out = json.dump();
+  for (const auto& [raw, escaped] :
+       {std::pair{"\xC2\x85", "\\u0085"}, {"\xE2\x80\xA8", "\\u2028"}, {"\xE2\x80\xA9", "\\u2029"}}) {
+    const std::string_view from(raw);
+    for (std::size_t at = 0; (at = out.find(from, at)) != std::string::npos;) out.replace(at, from.size(), escaped);
+  }
+  return out;
+}
+
 void tokenize(const TokenizeOptions& options) {
   const Tokenizer tokenizer = Tokenizer::load(options.model);
   std::string line;
   for (index_t number = 1; std::getline(std::cin, line); ++number) {
     const std::string where = concat("standard input, line ", number);
     const text::Json json = text::parse_json(line, where);
-    std::cout << answer(tokenizer, options, text::JsonReader(json, where)).dump() << '\n';
+    std::cout << on_one_line(answer(tokenizer, options, text::JsonReader(json, where))) << '\n';
     require(static_cast<bool>(std::cout), "standard output: expected to write line ", number, ", it is closed or full");
   }
   std::cout.flush();
