@@ -26,7 +26,7 @@ void append_part(std::string& text, const Part& part) {
   } else if constexpr (std::is_arithmetic_v<Part>) {
     char digits[64];
     const auto end = std::to_chars(digits, digits + sizeof digits, part).ptr;
-    text.append(digits, end);
+    text.append(digits, static_cast<std::size_t>(end - digits));
   } else {
     text += std::string_view(part);
   }

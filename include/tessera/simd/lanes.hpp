@@ -7,7 +7,15 @@
 #include <tessera/core/types.hpp>
 #include <tessera/simd/isa.hpp>
 #include <tessera/simd/scalar_backend.hpp>
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC 12 takes the undefined lanes of its own AVX-512 header for a mistake (GCC bug 105593).
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <xsimd/xsimd.hpp>
+#pragma GCC diagnostic pop
+#else
+#include <xsimd/xsimd.hpp>
+#endif
 
 namespace tessera {
 inline namespace TESSERA_ISA {
