@@ -15,14 +15,15 @@ int main(int argc, char** argv) {
     CLI::App app("Greedy generation: a prompt in, text out as it is made");
     program::ModelOptions options;
     program::PromptOptions prompt;
-    index_t max_new_tokens = 128;
+    index_t max_new_tokens = 0;
     bool chat = false, print_ids = false;
     std::string dump;
     program::add_model_options(app, options);
     program::add_prompt_options(app, prompt);
-    app.add_option("--max-new-tokens", max_new_tokens, "Stop after so many tokens")
+    app.add_option("--max-new-tokens", max_new_tokens,
+                   "Stop after so many tokens (default: 128, or what the model has room for)")
         ->check(CLI::Range(index_t{1}, index_t{1} << 30))
-        ->capture_default_str();
+        ->type_name("N");
     app.add_flag("--chat", chat, "Wrap the prompt as the model's chat template does");
     app.add_flag("--print-ids", print_ids, "Print the generated ids as a JSON array on the last line");
     app.add_option("--dump-logits", dump,
@@ -31,8 +32,10 @@ int main(int argc, char** argv) {
     if (const auto status = program::parse(comm, app, argc, argv)) return *status;
 
     const program::Opened opened = program::open_model(comm, options, prompt.has_text);
-    const std::vector<token_t> ids = program::prompt_ids(comm, opened, options, prompt, max_new_tokens, chat);
+    const std::vector<token_t> ids =
+        program::prompt_ids(comm, opened, options, prompt, std::max(max_new_tokens, index_t{1}), chat);
     const auto length = static_cast<index_t>(ids.size());
+    if (max_new_tokens == 0) max_new_tokens = std::min(index_t{128}, opened.config.max_positions - length);
     const auto model = program::make_model(comm, opened, options, length + max_new_tokens, length);
     const std::vector<token_t>& eos = model->config().eos_token_ids;
 
