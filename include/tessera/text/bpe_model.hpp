@@ -104,40 +104,49 @@ class BpeModel {
     return true;
   }
 
+  // There are hundreds of thousands of entries: the names of their places are made for messages only.
+
   void read_vocabulary(const JsonReader& json, std::int64_t id_limit) {
     vocabulary_.reserve(json.object().size());
-    for (const auto& [token, id] : json.object()) {
-      const JsonReader entry(id, concat(json.where(), "['", token, "']"));
-      const auto value = static_cast<token_t>(entry.integer_below(id_limit));
-      require(vocabulary_.add(token, value), entry.where(), ": expected an id of its own, found ", value,
-              ", which is '", vocabulary_.token(value), "'");
+    for (const auto& [token, value] : json.object()) {
+      const auto entry = [&, &key = token, &id = value] {
+        return JsonReader(id, concat(json.where(), "['", key, "']"));
+      };
+      const bool fits = value.is_number_unsigned() && value.get<std::uint64_t>() < static_cast<std::uint64_t>(id_limit);
+      if (!fits) entry().wrong(concat("an integer from 0 to below ", id_limit));
+      const auto id = value.get<token_t>();
+      if (!vocabulary_.add(token, id))
+        fail(entry().where(), ": expected an id of its own, found ", id, ", which is '", vocabulary_.token(id), "'");
     }
   }
 
   void read_merges(const JsonReader& json) {
     merges_.reserve(json.array().size());
     std::string merged;
-    for (std::size_t rank = 0; rank < json.array().size(); ++rank) {
-      const JsonReader merge = json.element(rank);
+    std::int32_t rank = 0;
+    for (const Json& merge : json.array()) {
+      const auto place = [&] { return json.element(static_cast<std::size_t>(rank)); };
       std::string_view left, right;
-      if (merge.value().is_string()) {  // the older spelling: "left right"
-        const std::string_view both = merge.string();
+      if (merge.is_string()) {  // the older spelling: "left right"
+        const std::string_view both = merge.get_ref<const std::string&>();
         const std::size_t space = both.find(' ');
         if (space == std::string_view::npos || both.find(' ', space + 1) != std::string_view::npos)
-          merge.wrong("two tokens with one space between");
+          place().wrong("two tokens with one space between");
         left = both.substr(0, space), right = both.substr(space + 1);
       } else {
-        if (merge.array().size() != 2) merge.wrong("two tokens");
-        left = merge.element(0).string(), right = merge.element(1).string();
+        if (!merge.is_array() || merge.size() != 2 || !merge[0].is_string() || !merge[1].is_string())
+          place().wrong("two tokens, [\"left\", \"right\"] or \"left right\"");
+        left = merge[0].get_ref<const std::string&>(), right = merge[1].get_ref<const std::string&>();
       }
       merged.assign(left).append(right);
       const auto known = [&](std::string_view token) {
         const token_t id = vocabulary_.id(token);
-        require(id >= 0, merge.where(), ": expected tokens of the vocabulary, found '", token, "'");
+        if (id < 0) fail(place().where(), ": expected tokens of the vocabulary, found '", token, "'");
         return id;
       };
       const token_t left_id = known(left), right_id = known(right);
-      merges_.add(left_id, right_id, {static_cast<std::int32_t>(rank), known(merged)});
+      merges_.add(left_id, right_id, {rank, known(merged)});
+      ++rank;
     }
   }
 

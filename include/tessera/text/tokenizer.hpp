@@ -31,6 +31,10 @@ class Tokenizer {
   /// refused by name; Error says which file and field.
   [[nodiscard]] static Tokenizer load(const std::filesystem::path& folder) {
     const auto json = folder / "tokenizer.json";
+    require(
+        std::filesystem::exists(json) || !std::filesystem::exists(folder / "tokenizer.model"), folder.string(),
+        ": expected tokenizer.json, found tokenizer.model alone; transformers' AutoTokenizer(...).save_pretrained() ",
+        "writes the one from the other");
     const auto config = folder / "tokenizer_config.json";
     const std::string config_text = std::filesystem::exists(config) ? text::read_file(config) : "{}";
     return Tokenizer(text::read_file(json), json.string(), config_text, config.string());
