@@ -1,6 +1,7 @@
 #pragma once
 // Random attention problems of any shape, and their answer in scalar double.
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -24,7 +25,7 @@ class RandomAttention {
     rows_ = rows;
     std::normal_distribution<float> normal(0.0F, 1.0F);
     queries_.assign(static_cast<std::size_t>(rows_ * width()), poison);
-    for (index_t i = rows_before * width(); i < rows_ * width(); ++i) queries_[static_cast<std::size_t>(i)] = magnitude * normal(random_);
+    std::generate(queries_.begin() + rows_before * width(), queries_.end(), [&] { return magnitude * normal(random_); });
     caches_.reserve(visible_.size());
     index_t row = rows_before;
     for (const auto& v : visible_) {
@@ -83,7 +84,7 @@ class RandomAttention {
     index_t slot_stride = 0;
   };
 
-  [[nodiscard]] float scale() const { return 1.0F / std::sqrt(static_cast<float>(std::max<index_t>(1, layout_.head_dim))); }
+  [[nodiscard]] float scale() const { return 1.0F / std::sqrt(static_cast<float>(layout_.head_dim)); }
 
   void attend_one(const AttentionTask& task, index_t i, index_t head, std::vector<double>& out) const {
     const index_t row = task.row_begin + i;

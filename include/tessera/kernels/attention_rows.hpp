@@ -1,31 +1,13 @@
 #pragma once
-// One query row and head against its visible keys: dot products and weighted sums of rows.
+// Attention of a few queries: dot products along the head, and sums of value rows. The keys and values are read once,
+// in order, for up to four queries at a time, which is what decoding from memory needs.
 
 #include <algorithm>
 
-#include <tessera/kernels/attention_problem.hpp>
+#include <tessera/kernels/attention_tiles.hpp>
 #include <tessera/kernels/softmax_states.hpp>
 
 namespace tessera::detail {
-
-/// sum of a[i] * b[i] over n floats.
-template <SimdBackend B>
-[[nodiscard]] float dot(const float* a, const float* b, index_t n) {
-  constexpr index_t W = B::width;
-  auto sum = B::zero();
-  index_t i = 0;
-  for (; i + W <= n; i += W) sum = B::fma(B::load(a + i), B::load(b + i), sum);
-  if (i < n) sum = B::fma(B::load_partial(a + i, n - i), B::load_partial(b + i, n - i), sum);
-  return B::reduce_add(sum);
-}
-
-/// scores[j] = scale * q.k over the slots [keys.begin, keys.end).
-template <SimdBackend B>
-void score_keys(const float* q, const KeyValueView& cache, index_t kv_head, Range keys, index_t head_dim, float scale,
-                float* scores) {
-  for (index_t j = keys.begin; j < keys.end; ++j)
-    scores[j - keys.begin] = scale * dot<B>(q, cache.key(kv_head, j), head_dim);
-}
 
 /// The larger of `m` and n values.
 template <SimdBackend B>
@@ -57,23 +39,95 @@ template <SimdBackend B>
   return B::reduce_add(B::add(sum, B::load_partial(x + i, n - i)));
 }
 
-/// out += sum_j weights[j] * v_j over the slots [keys.begin, keys.end).
-template <SimdBackend B>
-void add_values(const float* weights, const KeyValueView& cache, index_t kv_head, Range keys, index_t head_dim,
-                float* out) {
-  for (index_t j = keys.begin; j < keys.end; ++j)
-    add_scaled_row<B>(cache.value(kv_head, j), weights[j - keys.begin], head_dim, out);
+/// scores[r][j] = queries[r] . keys[j] for ROWS queries and KEYS keys.
+template <SimdBackend B, index_t ROWS, index_t KEYS>
+void dot_block(const float* queries, index_t head_dim, const float* keys, index_t key_stride, float* scores,
+               index_t score_stride) {
+  constexpr index_t W = B::width;
+  typename B::f32 sums[ROWS][KEYS];
+  unrolled<ROWS>([&](auto r) { unrolled<KEYS>([&](auto j) { sums[r][j] = B::zero(); }); });
+  const auto add = [&](auto&& load) __attribute__((always_inline)) {
+    typename B::f32 k[KEYS];
+    unrolled<KEYS>([&](auto j) { k[j] = load(keys + j * key_stride); });
+    unrolled<ROWS>([&](auto r) {
+      const auto q = load(queries + r * head_dim);
+      unrolled<KEYS>([&](auto j) { sums[r][j] = B::fma(q, k[j], sums[r][j]); });
+    });
+  };
+  index_t d = 0;
+  for (; d + W <= head_dim; d += W) add([&](const float* p) { return B::load(p + d); });
+  if (d < head_dim) add([&](const float* p) { return B::load_partial(p + d, head_dim - d); });
+  unrolled<ROWS>(
+      [&](auto r) { unrolled<KEYS>([&](auto j) { scores[r * score_stride + j] = B::reduce_add(sums[r][j]); }); });
 }
 
-/// Calls f(task, row of the matrices, head, visible slots) for this worker's part of all rows and heads.
+/// out[r] += sum over j of weights[r][j] * values[j] for ROWS rows and KEYS values.
+template <SimdBackend B, index_t ROWS, index_t KEYS>
+void weigh_values(const float* weights, index_t weight_stride, const float* values, index_t value_stride,
+                  index_t head_dim, float* out) {
+  constexpr index_t W = B::width;
+  typename B::f32 w[ROWS][KEYS];
+  unrolled<ROWS>(
+      [&](auto r) { unrolled<KEYS>([&](auto j) { w[r][j] = B::broadcast(weights[r * weight_stride + j]); }); });
+  const auto add = [&](auto&& load, auto&& store) __attribute__((always_inline)) {
+    typename B::f32 sums[ROWS];
+    unrolled<ROWS>([&](auto r) { sums[r] = load(out + r * head_dim); });
+    unrolled<KEYS>([&](auto j) {
+      const auto v = load(values + j * value_stride);
+      unrolled<ROWS>([&](auto r) { sums[r] = B::fma(w[r][j], v, sums[r]); });
+    });
+    unrolled<ROWS>([&](auto r) { store(out + r * head_dim, sums[r]); });
+  };
+  index_t d = 0;
+  for (; d + W <= head_dim; d += W)
+    add([&](const float* p) { return B::load(p + d); }, [&](float* p, auto v) { B::store(p + d, v); });
+  if (d < head_dim)
+    add([&](const float* p) { return B::load_partial(p + d, head_dim - d); },
+        [&](float* p, auto v) { B::store_partial(p + d, v, head_dim - d); });
+}
+
+/// Calls f(first row, constant number of rows) for rows in fours, twos and ones.
 template <class F>
-void for_each_row(Worker& worker, const AttentionProblem& problem, F&& f) {
-  const index_t heads = problem.layout.heads;
-  for (const AttentionTask& task : problem.tasks) {
-    const Range mine = worker.share(task.rows * heads);
-    for (index_t i = mine.begin; i < mine.end; ++i)
-      f(task, task.row_begin + i / heads, i % heads, task.visible[i / heads]);
-  }
+void by_fours(index_t rows, F&& f) {
+  index_t r = 0;
+  for (; r + 4 <= rows; r += 4) f(r, std::integral_constant<index_t, 4>{});
+  for (; r + 2 <= rows; r += 2) f(r, std::integral_constant<index_t, 2>{});
+  for (; r < rows; ++r) f(r, std::integral_constant<index_t, 1>{});
+}
+
+/// scores[r][j] = queries[r] . keys[j] for `rows` queries [rows][head_dim] and `count` keys.
+template <SimdBackend B>
+void dot_rows(const float* queries, index_t rows, index_t head_dim, const float* keys, index_t key_stride,
+              index_t count, float* scores, index_t score_stride) {
+  constexpr index_t KEYS = 4;
+  index_t j = 0;
+  for (; j + KEYS <= count; j += KEYS)
+    by_fours(rows, [&](index_t r, auto n) {
+      dot_block<B, n, KEYS>(queries + r * head_dim, head_dim, keys + j * key_stride, key_stride,
+                            scores + r * score_stride + j, score_stride);
+    });
+  for (; j < count; ++j)
+    by_fours(rows, [&](index_t r, auto n) {
+      dot_block<B, n, 1>(queries + r * head_dim, head_dim, keys + j * key_stride, key_stride,
+                         scores + r * score_stride + j, score_stride);
+    });
+}
+
+/// out[r] += sum over j < limits[r] of weights[r][j] * values[j]; `out` is [rows][head_dim], limits never decrease.
+template <SimdBackend B>
+void weigh_few(const float* weights, index_t weight_stride, const index_t* limits, index_t rows, const float* values,
+               index_t value_stride, index_t head_dim, float* out) {
+  constexpr index_t KEYS = 4;
+  const index_t seen_by_all = limits[0] / KEYS * KEYS;
+  for (index_t j = 0; j < seen_by_all; j += KEYS)
+    by_fours(rows, [&](index_t r, auto n) {
+      weigh_values<B, n, KEYS>(weights + r * weight_stride + j, weight_stride, values + j * value_stride, value_stride,
+                               head_dim, out + r * head_dim);
+    });
+  for (index_t r = 0; r < rows; ++r)
+    for (index_t j = seen_by_all; j < limits[r]; ++j)
+      weigh_values<B, 1, 1>(weights + r * weight_stride + j, weight_stride, values + j * value_stride, value_stride,
+                            head_dim, out + r * head_dim);
 }
 
 }  // namespace tessera::detail

@@ -1,7 +1,7 @@
 #pragma once
 // StandardSoftmax: all scores of a row, then their maximum, exponentials, sum and quotient.
 
-#include <tessera/kernels/attention_rows.hpp>
+#include <tessera/kernels/attention.hpp>
 #include <tessera/policies/softmax.hpp>
 
 namespace tessera {
@@ -13,34 +13,26 @@ struct StandardSoftmax {
   /// See SoftmaxPolicy. A NaN in a visible key or value, or a score of +inf, makes its row and head NaN.
   template <SimdBackend B>
   static void attend(Worker& worker, const AttentionProblem& problem, Activations out) {
-    const index_t head_dim = problem.layout.head_dim;
-    index_t most = 0;
-    for (const AttentionTask& task : problem.tasks)
-      if (task.rows > 0) most = std::max(most, task.visible[task.rows - 1]);
-    float* weights = worker.scratch<float>(most);
-    detail::for_each_row(worker, problem, [&](const AttentionTask& task, index_t row, index_t head, index_t visible) {
-      const index_t kv_head = problem.layout.kv_head(head);
-      detail::score_keys<B>(problem.queries.row(row) + head * head_dim, task.cache, kv_head, {0, visible}, head_dim,
-                            problem.scale, weights);
-      const float m = detail::maximum<B>(weights, visible, -std::numeric_limits<float>::infinity());
-      const float sum = detail::exponentials<B>(weights, visible, detail::finite_maximum(m));
-      float* o = out.row(row) + head * head_dim;
-      std::fill_n(o, head_dim, 0.0F);
-      detail::add_values<B>(weights, task.cache, kv_head, {0, visible}, head_dim, o);
-      detail::scale_row<B>(o, detail::reciprocal_or_zero(sum), head_dim, o);
-    });
-    worker.barrier();
+    // All keys of a block are one tile.
+    const auto begin = [](const AttentionBlock&, index_t, const detail::BlockStates&) {};
+    const KeyTiles all{.keys = most_visible(problem), .may_split = false};
+    detail::attend_blocks<B>(worker, problem, all, begin, detail::write_normalized<B>(problem, out));
   }
 
-  /// Writes scale * q.k of the visible slots: `out` is [rows * heads][slots], row r * heads + h for row r of the queries
-  /// and head h, and has as many columns as any row sees. What lies beyond the visible slots stays as it is.
+  /// Writes scale * q.k of the visible slots: `out` is [rows * heads][slots], row r * heads + h for row r of the
+  /// queries and head h, and has as many columns as any row sees. What lies beyond the visible slots stays as it is.
   template <SimdBackend B>
   static void scores(Worker& worker, const AttentionProblem& problem, Activations out) {
     const HeadLayout& layout = problem.layout;
-    detail::for_each_row(worker, problem, [&](const AttentionTask& task, index_t row, index_t head, index_t visible) {
-      detail::score_keys<B>(problem.queries.row(row) + head * layout.head_dim, task.cache, layout.kv_head(head),
-                            {0, visible}, layout.head_dim, problem.scale, out.row(row * layout.heads + head));
-    });
+    const index_t head_dim = layout.head_dim;
+    float* scaled = worker.scratch<float>(layout.heads * head_dim);
+    for_each_row(
+        worker, problem, [&](const AttentionTask& task, index_t row, index_t visible, index_t kv_head, Range heads) {
+          const float* queries = problem.queries.row(row) + heads.begin * head_dim;
+          detail::scale_row<B>(queries, problem.scale, heads.size() * head_dim, scaled);
+          detail::dot_rows<B>(scaled, heads.size(), head_dim, task.cache.key(kv_head, 0), task.cache.slot_stride,
+                              visible, out.row(row * layout.heads + heads.begin), out.stride);
+        });
     worker.barrier();
   }
 
@@ -48,12 +40,16 @@ struct StandardSoftmax {
   template <SimdBackend B>
   static void weigh(Worker& worker, const AttentionProblem& problem, ConstActivations weights, Activations out) {
     const HeadLayout& layout = problem.layout;
-    detail::for_each_row(worker, problem, [&](const AttentionTask& task, index_t row, index_t head, index_t visible) {
-      float* o = out.row(row) + head * layout.head_dim;
-      std::fill_n(o, layout.head_dim, 0.0F);
-      detail::add_values<B>(weights.row(row * layout.heads + head), task.cache, layout.kv_head(head), {0, visible},
-                            layout.head_dim, o);
-    });
+    const index_t head_dim = layout.head_dim;
+    index_t* limits = worker.scratch<index_t>(layout.heads);
+    for_each_row(
+        worker, problem, [&](const AttentionTask& task, index_t row, index_t visible, index_t kv_head, Range heads) {
+          float* o = out.row(row) + heads.begin * head_dim;
+          std::fill_n(o, heads.size() * head_dim, 0.0F);
+          std::fill_n(limits, heads.size(), visible);
+          detail::weigh_few<B>(weights.row(row * layout.heads + heads.begin), weights.stride, limits, heads.size(),
+                               task.cache.value(kv_head, 0), task.cache.slot_stride, head_dim, o);
+        });
     worker.barrier();
   }
 
@@ -63,6 +59,26 @@ struct StandardSoftmax {
     const float m = detail::maximum<B>(row, n, -std::numeric_limits<float>::infinity());
     const float sum = detail::exponentials<B>(row, n, detail::finite_maximum(m));
     detail::scale_row<B>(row, detail::reciprocal_or_zero(sum), n, row);
+  }
+
+ private:
+  [[nodiscard]] static index_t most_visible(const AttentionProblem& problem) {
+    index_t most = 1;
+    for (const AttentionTask& task : problem.tasks)
+      if (task.rows > 0) most = std::max(most, task.visible[task.rows - 1]);
+    return most;
+  }
+
+  /// Calls f(task, row of the matrices, visible slots, KV head, its query heads) for this worker's part of all rows and
+  /// KV heads: one of every worker.count() in turn, since later rows see more.
+  template <class F>
+  static void for_each_row(Worker& worker, const AttentionProblem& problem, F&& f) {
+    index_t turn = 0;
+    for_each_block(problem, {problem.layout.heads, problem.layout.heads}, [&](const AttentionBlock& block) {
+      for (index_t i = block.rows.begin; i < block.rows.end; ++i)
+        if (turn++ % worker.count() == worker.index())
+          f(*block.task, block.task->row_begin + i, block.task->visible[i], block.kv_head, block.heads);
+    });
   }
 };
 
