@@ -3,6 +3,7 @@
 
 #include <tessera/comm/mpi.hpp>
 #include <tessera/comm/recording.hpp>
+#include <tessera/comm/shared_memory.hpp>
 
 #include "comm/collectives_law.hpp"
 
@@ -16,6 +17,10 @@ TEST_CASE("messages cut into many MPI calls obey the law of collectives") {
 
 TEST_CASE("a recording communicator over MPI obeys the law of collectives") {
   CHECK(test::check_law(record(Mpi()).communicator, 23, 20011) == "");
+}
+
+TEST_CASE("processes that share memory obey the law of collectives") {
+  CHECK(test::check_law(SharedMemory::over(Mpi()), 24, 1500007) == "");
 }
 
 TEST_CASE("MPI's own allreduce gives the sum, in whatever order") {

@@ -50,12 +50,13 @@ concept Collectives = std::movable<C> &&
 
 /// A transport whose ranks can read one another's memory, and so sum without moving the terms first.
 ///
-/// Law: `start_reduce(in, first, sum)`: sum[i] = in_0[first + i] + in_1[first + i] + ... in rank order, where in_r is
-/// rank r's `in`. All ranks' `in` have one size; `first` and the size of `sum` may differ between ranks.
+/// Law: `start_reduce(in, counts, sum)` adds all ranks' `in`, which have one size, element by element in rank order.
+/// `counts` (floats, the same on all ranks) cut the result and `sum` receives this rank's part of it; with empty
+/// `counts` every rank receives the whole.
 template <class C>
 concept ReducingCollectives = Collectives<C> &&
-    requires(C& c, std::span<const float> in, index_t first, std::span<float> sum) {
-  { c.start_reduce(in, first, sum) } -> std::same_as<Ticket>;
+    requires(C& c, std::span<const float> in, std::span<const index_t> counts, std::span<float> sum) {
+  { c.start_reduce(in, counts, sum) } -> std::same_as<Ticket>;
 };
 
 /// A transport that brings an allreduce of its own, in an order of its own: not the same bits for every layout.

@@ -7,6 +7,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -51,10 +52,10 @@ class InProcessRank {
     return post(local, send, dest, {});
   }
 
-  Ticket start_reduce(std::span<const float> in, index_t first, std::span<float> sum) {
+  Ticket start_reduce(std::span<const float> in, std::span<const index_t> counts, std::span<float> sum) {
     Local& local = claim(in_process::Move::reduce);
     local.sum = sum;
-    local.first = first;
+    local.first = counts.empty() ? 0 : std::accumulate(counts.begin(), counts.begin() + rank_, index_t{0});
     local.expected = static_cast<index_t>(in.size_bytes());
     return post(local, std::as_bytes(in), no_rank, {});
   }

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <cstring>
 #include <memory>
-#include <numeric>
 #include <vector>
 
 #include <tessera/comm/await.hpp>
@@ -47,7 +46,7 @@ class RankOrderOperations final : public Operations {
     if (op.bytes <= one_shot_bytes) {
       wire_bytes_ += op.bytes * (size_ - 1);
       if constexpr (ReducingCollectives<C>) {
-        return begin(id, Stage::summed_all, collectives_.start_reduce(inout, 0, scratch(op, n)));
+        return begin(id, Stage::summed_all, collectives_.start_reduce(inout, {}, scratch(op, n)));
       } else {
         op.receive_counts.assign(ranks(), op.bytes);
         const auto all = scratch(op, n * size_);
@@ -65,7 +64,6 @@ class RankOrderOperations final : public Operations {
                                          std::span<const index_t> counts) override {
     check_counts("reduce_scatter", counts, static_cast<index_t>(in.size()), static_cast<index_t>(mine.size()));
     const auto [id, op] = claim(Collective::reduce_scatter, as_bytes(in.size()));
-    const index_t first = std::accumulate(counts.begin(), counts.begin() + rank_, index_t{0});
     if (size_ == 1) {
       if (!mine.empty() && mine.data() != in.data()) std::memmove(mine.data(), in.data(), mine.size_bytes());
       return id;
@@ -75,7 +73,7 @@ class RankOrderOperations final : public Operations {
     wire_bytes_ += op.bytes - as_bytes(mine.size());
     const auto share = static_cast<index_t>(mine.size());
     if constexpr (ReducingCollectives<C>) {
-      return begin(id, Stage::moving, collectives_.start_reduce(in, first, mine));
+      return begin(id, Stage::moving, collectives_.start_reduce(in, counts, mine));
     } else {
       op.send_counts.resize(ranks());
       for (int r = 0; r < size_; ++r) op.send_counts[index(r)] = as_bytes(counts[index(r)]);
@@ -239,10 +237,12 @@ class RankOrderOperations final : public Operations {
 
   [[nodiscard]] int start_slice_terms(int id, Operation& op, std::span<float> inout, Range mine, Stage with_terms,
                                       Stage summed) {
+    const auto n = static_cast<index_t>(inout.size());
     if constexpr (ReducingCollectives<C>) {
-      return begin(id, summed, collectives_.start_reduce(inout, mine.begin, scratch(op, mine.size())));
+      slice_counts(n, slice_grain, 1, op.send_counts);
+      return begin(id, summed, collectives_.start_reduce(inout, op.send_counts, scratch(op, mine.size())));
     } else {
-      slice_counts(static_cast<index_t>(inout.size()), slice_grain, sizeof(float), op.send_counts);
+      slice_counts(n, slice_grain, sizeof(float), op.send_counts);
       op.receive_counts.assign(ranks(), as_bytes(mine.size()));
       const auto terms = scratch(op, mine.size() * size_);
       return begin(id, with_terms,
