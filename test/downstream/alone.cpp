@@ -2,9 +2,7 @@
 #include <cstdio>
 #include <vector>
 
-#include <tessera/comm/communicator.hpp>
-#include <tessera/comm/loopback.hpp>
-#include <tessera/core/version.hpp>
+#include <tessera/tessera.hpp>
 
 int main() {
   tessera::Communicator comm = tessera::Loopback();
