@@ -97,7 +97,7 @@ TEMPLATE_TEST_CASE("a sequence that was cut back continues as if the rest had ne
   const program::Golden g = program::load_golden(std::filesystem::path(TESSERA_GOLDEN) / "qwen3-tiny");
   const std::vector<token_t> ids = some_ids(40, 9, g.config.vocab);
   for (const int ranks : {1, 3}) {
-    std::vector<float> cut, straight;
+    Rows cut, straight;
     InProcess::run(ranks, [&](Communicator comm) {
       using Model = Transformer<TestType>;
       Model model(comm, g.config, g.weights, {.limits = {.max_tokens = 64, .max_positions = 80, .max_sequences = 1}});
@@ -111,11 +111,11 @@ TEMPLATE_TEST_CASE("a sequence that was cut back continues as if the rest had ne
       model.step({&head, 1});
       const Buffer<float> b = gather_logits(comm, model.step({&tail, 1}), {comm.rank(), comm.size()}, g.config.vocab);
       if (comm.rank() == 0) {
-        cut.assign(a.data(), a.data() + a.size());
-        straight.assign(b.data(), b.data() + b.size());
+        cut.emplace_back(a.data(), a.data() + a.size());
+        straight.emplace_back(b.data(), b.data() + b.size());
       }
     });
-    CHECK(cut == straight);
+    CHECK(largest_difference(cut, straight) <= 2e-3);  // the chunks differed, and with them the rounding
   }
 }
 

@@ -13,23 +13,36 @@ using program::Outcome;
 
 namespace {
 
+bool is_hybrid(const Combination& row) { return row.sharding.find(" x ") != std::string_view::npos; }
+
+/// The inner sizes to try: a hybrid's meshes that have two dimensions, or one.
+std::vector<index_t> inner_sizes(const Combination& row, index_t ranks) {
+  if (!is_hybrid(row)) return {1};
+  std::vector<index_t> sizes;
+  for (index_t inner = 1; inner <= ranks; ++inner)
+    if (ranks % inner == 0) sizes.push_back(inner);
+  return sizes;
+}
+
 /// Whether the sharding takes so many ranks; nothing but their number may be a reason that it does not.
-bool can_use(const Combination& row, const ModelConfig& config, int ranks) {
+bool can_use(const Combination& row, const ModelConfig& config, const Ranks& ranks) {
   try {
-    row.check(config, {0, ranks});
+    row.check(config, ranks);
     return true;
   } catch (const Error&) {
-    CHECK(ranks > config.heads);
+    CHECK((ranks.size > config.heads || ranks.size % ranks.inner != 0));
     return false;
   }
 }
 
-void hold_to_golden(const Combination& row, const Golden& g, int ranks, const std::vector<index_t>& chunks) {
-  INFO(g.name << ": " << row.sharding << ", " << row.softmax << ", " << row.backend << ", " << ranks
-              << " ranks, first chunk " << chunks.front());
-  std::vector<Outcome> outcomes(static_cast<std::size_t>(ranks));
-  InProcess::run(ranks, [&](Communicator comm) {
-    const auto model = row.make(comm, g.config, g.weights, {.limits = program::limits_of(g)});
+void hold_to_golden(const Combination& row, const Golden& g, const Ranks& ranks, const std::vector<index_t>& chunks) {
+  INFO(g.name << ": " << row.sharding << ", decode " << row.decode << ", " << row.softmax << ", " << row.backend << ", "
+              << ranks.size << " ranks, " << ranks.inner << " inner, first chunk " << chunks.front());
+  const std::vector<double> shares(ranks.shares.begin(), ranks.shares.end());
+  std::vector<Outcome> outcomes(static_cast<std::size_t>(ranks.size));
+  InProcess::run(static_cast<int>(ranks.size), [&](Communicator comm) {
+    const auto model =
+        row.make(comm, g.config, g.weights, {.limits = program::limits_of(g), .shares = shares, .inner = ranks.inner});
     outcomes[static_cast<std::size_t>(comm.rank())] = program::run_golden(*model, g, chunks);
   });
   for (const Outcome& outcome : outcomes) {
@@ -45,11 +58,26 @@ TEST_CASE("logits and greedy ids of every combination equal those of transformer
   const auto* const name = GENERATE("qwen3-tiny", "qwen3-uneven", "qwen2-tiny", "llama-tiny", "llama3-tiny");
   const Golden g = program::load_golden(std::filesystem::path(TESSERA_GOLDEN) / name);
   for (const Combination& row : program::shipped_combinations())
-    for (const int ranks : {1, 2, 3, 4, 6, 8}) {
-      if (!can_use(row, g.config, ranks)) continue;
+    for (const index_t size : {1, 2, 3, 4, 6, 8})
+      for (const index_t inner : inner_sizes(row, size)) {
+        const Ranks ranks{0, size, {}, inner};
+        if (!can_use(row, g.config, ranks)) continue;
+        hold_to_golden(row, g, ranks, {1 << 20});
+        hold_to_golden(row, g, ranks, {5, 1, 17, 3});
+      }
+}
+
+TEST_CASE("unequal shares of the work give the same logits and ids") {
+  const Golden g = program::load_golden(std::filesystem::path(TESSERA_GOLDEN) / "qwen3-tiny");
+  const std::vector<double> three = {3, 1, 2}, with_nothing = {1, 0, 4, 2};
+  for (const Combination& row : program::shipped_combinations()) {
+    if (is_hybrid(row)) continue;
+    for (const std::span<const double> shares : {std::span(three), std::span(with_nothing)}) {
+      const Ranks ranks{0, static_cast<index_t>(shares.size()), shares};
       hold_to_golden(row, g, ranks, {1 << 20});
       hold_to_golden(row, g, ranks, {5, 1, 17, 3});
     }
+  }
 }
 
 TEST_CASE("the same run gives the same bits again") {
@@ -59,8 +87,9 @@ TEST_CASE("the same run gives the same bits again") {
     std::vector<float> first;
     for (int repeat = 0; repeat < 3; ++repeat) {
       std::vector<float> last;
-      InProcess::run(3, [&](Communicator comm) {
-        const auto model = row.make(comm, g.config, g.weights, {.limits = program::limits_of(g), .threads = 2});
+      InProcess::run(4, [&](Communicator comm) {
+        const auto model = row.make(comm, g.config, g.weights,
+                                    {.limits = program::limits_of(g), .threads = 2, .inner = is_hybrid(row) ? 2 : 1});
         const Outcome outcome = program::run_golden(*model, g, {7});
         if (comm.rank() == 0) last = outcome.last_logits;
       });

@@ -32,15 +32,16 @@ std::vector<std::string> hosts_of(Communicator& comm) {
   return hosts;
 }
 
-void report(AnyModel& model, const ModelOptions& options, const std::vector<std::string>& hosts) {
+void report(AnyModel& model, const ModelOptions& options, const Policies& policies,
+            const std::vector<std::string>& hosts) {
   Communicator& comm = model.comm();
   if (comm.rank() != 0) return;
   const std::set<std::string> distinct(hosts.begin(), hosts.end());
   fmt::print(stderr, "{}: {} layers, hidden {}, {} query and {} KV heads of {}\n", options.model, model.config().layers,
              model.config().hidden, model.config().heads, model.config().kv_heads, model.config().head_dim);
-  fmt::print(stderr, "ranks {} ({}) on {} host{}, threads {} each; sharding {}, softmax {}, simd {} ({})\n",
+  fmt::print(stderr, "ranks {} ({}) on {} host{}, threads {} each; sharding {}, decode {}, softmax {}, simd {} ({})\n",
              comm.size(), comm.name(), distinct.size(), distinct.size() == 1 ? "" : "s", model.threads(),
-             options.parallel_strategy, options.attention_algo, options.simd,
+             options.parallel_strategy, policies.combination->decode, options.attention_algo, options.simd,
              options.simd == "native" ? compiled_isa() : "scalar reference");
   fmt::print(stderr,
              "memory of a rank: activations {:.1f} MB, KV cache {:.1f} MB for {} positions; weights are mapped\n",
@@ -54,7 +55,8 @@ Opened open_model(Communicator comm, const ModelOptions& options, bool needs_tok
   return agree(comm, [&] {
     Opened opened;
     opened.config = read_config(options.model);
-    chosen_combination(options).check(opened.config, {comm.rank(), comm.size()});
+    const Policies policies = chosen_policies(options, comm.size());
+    policies.combination->check(opened.config, policies.ranks(comm));
     opened.weights = load_weights(Checkpoint::open(options.model), opened.config);
     if (needs_tokenizer) opened.tokenizer = Tokenizer::load(options.model);
     return opened;
@@ -95,8 +97,11 @@ std::unique_ptr<AnyModel> make_model(Communicator comm, const Opened& opened, co
                   .max_sequences = sequences};
   sizes.threads = options.threads > 0 ? options.threads : default_threads(static_cast<int>(here));
   comm.set_timeout(options.timeout);
-  auto model = chosen_combination(options).make(comm, opened.config, opened.weights, sizes);
-  report(*model, options, hosts);
+  const Policies policies = chosen_policies(options, comm.size());
+  sizes.shares = policies.shares;
+  sizes.inner = policies.inner;
+  auto model = policies.combination->make(comm, opened.config, opened.weights, sizes);
+  report(*model, options, policies, hosts);
   return model;
 }
 

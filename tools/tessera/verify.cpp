@@ -41,6 +41,14 @@ std::vector<program::Golden> goldens_in(const std::filesystem::path& folder) {
   return goldens;
 }
 
+/// A hybrid is verified with the largest inner dimension that leaves two groups or more.
+index_t inner_size(const Combination& row, index_t ranks) {
+  if (row.sharding.find(" x ") == std::string_view::npos) return 1;
+  for (index_t inner = ranks / 2; inner > 1; --inner)
+    if (ranks % inner == 0) return inner;
+  return 1;
+}
+
 struct Cell {
   double worst = 0;
   double gap = 0;
@@ -51,15 +59,17 @@ struct Cell {
 /// One combination on one golden: the prompt at once and in uneven chunks; the same verdict on every rank.
 Cell verify_cell(Communicator comm, const Combination& row, const program::Golden& golden) {
   Cell cell;
+  const index_t inner = inner_size(row, comm.size());
   try {
-    row.check(golden.config, {comm.rank(), comm.size()});
+    row.check(golden.config, {comm.rank(), comm.size(), {}, inner});
   } catch (const Error&) {
     cell.refused = true;
     return cell;
   }
   std::vector<float> last;
   for (const std::vector<index_t>& chunks : {std::vector<index_t>{1 << 20}, std::vector<index_t>{5, 1, 17, 3}}) {
-    const auto model = row.make(comm, golden.config, golden.weights, {.limits = program::limits_of(golden)});
+    const auto model =
+        row.make(comm, golden.config, golden.weights, {.limits = program::limits_of(golden), .inner = inner});
     const program::Outcome outcome = program::run_golden(*model, golden, chunks);
     cell.worst = std::max(cell.worst, outcome.worst);
     cell.gap = outcome.smallest_gap;
@@ -82,14 +92,15 @@ int verify(Communicator comm, const VerifyOptions& options) {
   int failed = 0;
   int passed = 0;
   if (speaks)
-    fmt::print("{:<14} {:>5} {:<19} {:<15} {:<7} {:>10} {:>10} {:>9}  {}\n", "golden", "ranks", "sharding", "softmax",
-               "simd", "max error", "tolerance", "least gap", "verdict");
+    fmt::print("{:<14} {:>5} {:<31} {:<9} {:<15} {:<7} {:>10} {:>10} {:>9}  {}\n", "golden", "ranks", "sharding",
+               "decode", "softmax", "simd", "max error", "tolerance", "least gap", "verdict");
   for (const program::Golden& golden : goldens)
     for (const Combination& row : program::shipped_combinations()) {
       const Cell cell = verify_cell(comm, row, golden);
       if (!cell.refused) ++(cell.good ? passed : failed);
       if (!speaks) continue;
-      fmt::print("{:<14} {:>5} {:<19} {:<15} {:<7} ", golden.name, comm.size(), row.sharding, row.softmax, row.backend);
+      fmt::print("{:<14} {:>5} {:<31} {:<9} {:<15} {:<7} ", golden.name, comm.size(), row.sharding, row.decode,
+                 row.softmax, row.backend);
       if (cell.refused)
         fmt::print("{:>10} {:>10} {:>9}  more ranks than it can use\n", "-", "-", "-");
       else

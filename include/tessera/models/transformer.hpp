@@ -4,12 +4,10 @@
 #include <tessera/kernels/rows.hpp>
 #include <tessera/models/weights.hpp>
 #include <tessera/nn/decoder_layer.hpp>
-#include <tessera/policies/head_wise.hpp>
-#include <tessera/policies/head_wise_scattered.hpp>
+#include <tessera/policies/decode_choices.hpp>
+#include <tessera/policies/hybrid.hpp>
 #include <tessera/policies/online_softmax.hpp>
-#include <tessera/policies/sequence.hpp>
 #include <tessera/policies/standard_softmax.hpp>
-#include <tessera/policies/ulysses.hpp>
 
 namespace tessera {
 
@@ -33,6 +31,7 @@ struct TransformerOptions {
   Limits limits;
   int threads = 1;
   std::vector<double> shares = {};  ///< how the ranks share the work; empty: equally
+  index_t inner = 1;  ///< ranks of the inner dimension of a Hybrid; consecutive ranks are neighbours in it
 };
 
 /// A model whose three slots are types and whose shape is a value. Every rank of the communicator makes it with the
@@ -54,7 +53,8 @@ class Transformer {
   /// Takes all memory that steps within the limits need. Throws Error when the policy cannot use so many ranks, or the
   /// limits cannot hold.
   Transformer(Communicator comm, ModelConfig config, ModelWeights weights, TransformerOptions options)
-      : context_(checked({std::move(comm), std::move(config), options.limits, std::move(options.shares)})),
+      : context_(
+            checked({std::move(comm), std::move(config), options.limits, std::move(options.shares), options.inner})),
         weights_(std::move(weights)),
         team_(options.threads),
         rope_(context_.config.rope, context_.limits.max_positions, context_.config.head_dim),

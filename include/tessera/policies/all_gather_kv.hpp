@@ -7,12 +7,16 @@ namespace tessera {
 
 /// One allgather of the new rows in a layer, and one of the cached stripes in a later chunk of a prompt. What a layer
 /// gathers lives in a staging cache of one layer, in position order.
+template <class Storage = CacheByPosition>
 class AllGatherKv {
  public:
+  using Cache = Storage;
+  static constexpr std::string_view strategy = "sequence";
+
   explicit AllGatherKv(const TokenContext& context)
       : comm_(context.comm),
-        ranks_(context.ranks),
-        shares_(context.ranks.shares.begin(), context.ranks.shares.end()),
+        ranks_(context.mesh.outer),
+        shares_(context.mesh.outer.shares.begin(), context.mesh.outer.shares.end()),
         config_(context.config),
         slice_(context.slice),
         tasks_(context.limits),
@@ -22,11 +26,10 @@ class AllGatherKv {
         place_(static_cast<std::size_t>(context.limits.max_tokens)),
         counts_(static_cast<std::size_t>(ranks_.size)) {
     ranks_.shares = shares_;
-    const CacheLayout stripe{slice_.kv_heads, ranks_.size, 0};
-    const index_t stripe_size =
-        context.limits.max_sequences * stripe.capacity(context.limits.max_positions) * row_size();
-    sent_stripe_ = Buffer<float>(stripe_size);
-    gathered_stripes_ = Buffer<float>(stripe_size * ranks_.size);
+    index_t all = 0;
+    for (index_t r = 0; r < ranks_.size; ++r) all += stored_size(r, context.limits);
+    sent_past_ = Buffer<float>(stored_size(ranks_.rank, context.limits));
+    gathered_past_ = Buffer<float>(all);
   }
 
   void begin(const Step& step) {
@@ -48,8 +51,8 @@ class AllGatherKv {
       tasks_.aim(staging_, 0);
     });
     const auto gathered = gathered_.matrix(step_.rows, row_size());
-    store_rows(worker, step_, gathered, place_, config_.head_dim, cache, layer);
-    store_rows(worker, step_, gathered, place_, config_.head_dim, staging_, 0);
+    store_rows(worker, step_, gathered, place_, slice_.kv_heads, config_.head_dim, cache, layer);
+    store_rows(worker, step_, gathered, place_, slice_.kv_heads, config_.head_dim, staging_, 0);
     const AttentionProblem problem{head_layout(config_, slice_.q_heads, slice_.kv_heads), attention_scale(config_), q,
                                    tasks_.tasks()};
     Softmax::template attend<B>(worker, problem, out);
@@ -70,58 +73,62 @@ class AllGatherKv {
     index_t past = 0;
     for (const Segment& s : step_.segments) past += s.position;
     if (past == 0) return;  // known to every rank: the first chunk of a prompt sends nothing here
+    const Range own_heads = cache.layout().kv_heads;
     for_each_slot(worker, ranks_.rank, [&](const Segment& s, index_t slot, index_t at) {
-      copy_slot(cache, layer, s, slot, [&](const float* from, index_t i) {
-        std::copy_n(from, config_.head_dim, sent_stripe_.data() + at * row_size() + i * config_.head_dim);
+      each_head(cache, layer, s, slot, {0, own_heads.size()}, [&](const float* from, index_t i) {
+        std::copy_n(from, config_.head_dim, sent_past_.data() + (at * 2 * own_heads.size() + i) * config_.head_dim);
       });
     });
     worker.once([&] {
       index_t total = 0;
-      for (index_t r = 0; r < ranks_.size; ++r)
-        total += counts_[static_cast<std::size_t>(r)] = slots_of(r) * row_size();
-      comm_.allgather<float>(sent_stripe_.span().first(static_cast<std::size_t>(slots_of(ranks_.rank) * row_size())),
-                             gathered_stripes_.span().first(static_cast<std::size_t>(total)), counts_);
+      for (index_t r = 0; r < ranks_.size; ++r) total += counts_[static_cast<std::size_t>(r)] = past_size(r);
+      comm_.allgather<float>(sent_past_.span().first(static_cast<std::size_t>(past_size(ranks_.rank))),
+                             gathered_past_.span().first(static_cast<std::size_t>(total)), counts_);
     });
     index_t before = 0;
     for (index_t r = 0; r < ranks_.size; ++r) {
-      const CacheLayout stripe{slice_.kv_heads, ranks_.size, r};
+      const CacheLayout theirs = layout_of(r);
+      const Range heads{theirs.kv_heads.begin - slice_.kv_heads.begin, theirs.kv_heads.end - slice_.kv_heads.begin};
       for_each_slot(worker, r, [&](const Segment& s, index_t slot, index_t at) {
-        const float* from = gathered_stripes_.data() + (before + at) * row_size();
-        const index_t position = stripe.position(s.sequence, slot);
-        copy_slot(staging_, 0, s, position,
+        const float* from = gathered_past_.data() + before + at * 2 * heads.size() * config_.head_dim;
+        each_head(staging_, 0, s, theirs.position(s.sequence, slot), heads,
                   [&](float* to, index_t i) { std::copy_n(from + i * config_.head_dim, config_.head_dim, to); });
       });
-      before += slots_of(r);
+      before += past_size(r);
     }
   }
 
-  /// Calls f(segment, slot, place) for this worker's share of the cached slots of stripe `r`, in the order in which the
-  /// stripe travels.
+  /// Calls f(segment, slot, place) for this worker's share of the slots that rank `r` has cached of the step's
+  /// sequences, in the order in which they travel.
   template <class F>
   void for_each_slot(Worker& worker, index_t r, F&& f) const {
-    const CacheLayout stripe{slice_.kv_heads, ranks_.size, r};
     index_t at = 0;
     for (const Segment& s : step_.segments) {
-      const index_t slots = stripe.slots(s.sequence, s.position);
+      const index_t slots = layout_of(r).slots(s.sequence, s.position);
       const Range mine = worker.share(slots);
       for (index_t slot = mine.begin; slot < mine.end; ++slot) f(s, slot, at + slot);
       at += slots;
     }
   }
 
-  /// Calls f(pointer, i) for every key head, then every value head, of a slot.
+  /// Calls f(pointer, i) for the keys of a slot's heads, then for their values.
   template <class F>
-  void copy_slot(const KvCache& cache, index_t layer, const Segment& s, index_t slot, F&& f) const {
-    const index_t heads = slice_.kv_heads.size();
-    for (index_t h = 0; h < heads; ++h) f(cache.key(layer, s.sequence, h, slot), h);
-    for (index_t h = 0; h < heads; ++h) f(cache.value(layer, s.sequence, h, slot), heads + h);
+  static void each_head(const KvCache& cache, index_t layer, const Segment& s, index_t slot, Range heads, F&& f) {
+    for (index_t h = heads.begin; h < heads.end; ++h) f(cache.key(layer, s.sequence, h, slot), h - heads.begin);
+    for (index_t h = heads.begin; h < heads.end; ++h)
+      f(cache.value(layer, s.sequence, h, slot), heads.size() + h - heads.begin);
   }
 
-  [[nodiscard]] index_t slots_of(index_t r) const {
-    const CacheLayout stripe{slice_.kv_heads, ranks_.size, r};
+  [[nodiscard]] CacheLayout layout_of(index_t r) const { return Storage::layout(config_, slice_, ranks_.at(r)); }
+  /// Floats that rank `r` has cached of the step's sequences.
+  [[nodiscard]] index_t past_size(index_t r) const {
     index_t slots = 0;
-    for (const Segment& s : step_.segments) slots += stripe.slots(s.sequence, s.position);
-    return slots;
+    for (const Segment& s : step_.segments) slots += layout_of(r).slots(s.sequence, s.position);
+    return slots * 2 * layout_of(r).kv_heads.size() * config_.head_dim;
+  }
+  [[nodiscard]] index_t stored_size(index_t r, const Limits& limits) const {
+    const CacheLayout theirs = layout_of(r);
+    return limits.max_sequences * theirs.capacity(limits.max_positions) * 2 * theirs.kv_heads.size() * config_.head_dim;
   }
 
   Communicator comm_;
@@ -132,8 +139,8 @@ class AllGatherKv {
   AttentionTasks tasks_;
   Buffer<float> gathered_;
   KvCache staging_;
-  Buffer<float> sent_stripe_;
-  Buffer<float> gathered_stripes_;
+  Buffer<float> sent_past_;
+  Buffer<float> gathered_past_;
   std::vector<index_t> place_;  ///< row of each step row among the gathered ones
   std::vector<index_t> counts_;
   Step step_;

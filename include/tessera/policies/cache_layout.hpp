@@ -53,12 +53,24 @@ struct CacheLayout {
   }
 };
 
-/// How a policy stores the cache; two phases of one model must name the same.
+/// How a policy stores the cache: `layout` is what one rank stores, when the cache of `slice`'s KV heads is shared by
+/// `ranks`. Two phases of one model must name the same.
 struct CacheByHeads {
   static constexpr std::string_view name = "by heads";
+  /// All positions of the KV heads that this rank's query heads read.
+  [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig& config, const WeightSlice& slice,
+                                                    const Ranks& ranks) {
+    const Range q_heads = ranks.part(slice.q_heads.size());
+    return {kv_heads_of({slice.q_heads.begin + q_heads.begin, slice.q_heads.begin + q_heads.end}, config.group()), 1,
+            0};
+  }
 };
 struct CacheByPosition {
   static constexpr std::string_view name = "striped by position";
+  /// All KV heads of the slice, of the positions of this rank's stripe.
+  [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig&, const WeightSlice& slice, const Ranks& ranks) {
+    return {slice.kv_heads, ranks.size, ranks.rank};
+  }
 };
 
 }  // namespace tessera

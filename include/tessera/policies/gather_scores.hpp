@@ -12,7 +12,7 @@ class GatherScores {
   explicit GatherScores(const StripedContext& context)
       : comm_(context.comm),
         q_heads_(context.q_heads),
-        heads_(context.config.heads),
+        heads_(context.heads),
         head_dim_(context.config.head_dim),
         max_positions_(context.limits.max_positions),
         local_(context.limits.max_tokens * heads_ * stripe_capacity(context)),

@@ -10,6 +10,7 @@ namespace tessera {
 class HeadWise : public Mesh<WholeSequence, SplitHeads, FeaturesOnly> {
  public:
   static constexpr std::string_view name = "headwise";
+  static constexpr std::string_view decode_name = name;
   using Mesh::Mesh;
 };
 

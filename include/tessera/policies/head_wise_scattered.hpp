@@ -16,6 +16,7 @@ class ScatteredPrefill : public Mesh<WholeSequence, ScatteredResidual, FeaturesO
 /// Decode has one row per sequence, too few to scatter: it is HeadWise's, on the same cache.
 class HeadWiseScattered : public Phased<ScatteredPrefill, HeadWise> {
  public:
+  using Features = ScatteredResidual;
   static constexpr std::string_view name = "headwise_scattered";
   using Phased::Phased;
 };

@@ -6,6 +6,7 @@
 
 #include <tessera/comm/loopback.hpp>
 #include <tessera/policies/feature_split.hpp>
+#include <tessera/policies/mesh_shape.hpp>
 #include <tessera/policies/row_selection.hpp>
 #include <tessera/policies/stored_rows.hpp>
 #include <tessera/policies/striped_attention.hpp>
@@ -13,21 +14,31 @@
 namespace tessera {
 
 /// Four collectives in a layer: q, k and v of all heads to all ranks; partial attention to the heads' owners; and the
-/// two sums of head-wise sharding. Every rank keeps all rows.
-class Helix {
+/// two sums of head-wise sharding. Every rank keeps all rows. On a two-dimensional mesh the ranks of one outer
+/// dimension share the heads of their inner place, and attention's collectives stay among them; the sums run over all
+/// ranks.
+template <class Shape>
+class HelixOn {
  public:
   static constexpr std::string_view name = "helix";
+  static constexpr std::string_view decode_name = name;
   using Cache = CacheByPosition;
 
-  static void check(const ModelConfig&, const Ranks&) {}  // an empty share of heads is legal
+  static void check(const ModelConfig& config, const Ranks& ranks) {
+    SplitHeads::check(config, mesh_of<Shape>(ranks).inner);  // within a group of heads an empty share is legal
+  }
 
   [[nodiscard]] static constexpr Plan plan(const ModelConfig& config, const Ranks& ranks, index_t rows) {
-    WeightSlice slice = slice_by_heads(config, ranks);
-    slice.kv_heads = ranks.part(config.kv_heads);  // each once: they are gathered before anybody reads them
+    const MeshRanks mesh = mesh_of<Shape>(ranks);
+    const WeightSlice group = slice_by_heads(config, mesh.inner);
+    // KV heads once each in a group: they are gathered before anybody reads them.
+    const WeightSlice slice{part_of(group.q_heads, mesh.outer), part_of(group.kv_heads, mesh.outer),
+                            ranks.part(config.intermediate, ranks.rank, ffn_grain), ranks.part(config.vocab)};
     return {all_rows(rows), all_rows(rows), slice};
   }
   [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig& config, const Ranks& ranks) {
-    return {{0, config.kv_heads}, ranks.size, ranks.rank};
+    const MeshRanks mesh = mesh_of<Shape>(ranks);
+    return Cache::layout(config, slice_by_heads(config, mesh.inner), mesh.outer);
   }
   [[nodiscard]] static constexpr WeightSlice widest(const ModelConfig& config, const Ranks& ranks) {
     return plan(config, ranks, 1).slice;
@@ -36,18 +47,21 @@ class Helix {
     return limits.max_tokens;
   }
 
-  explicit Helix(const ShardingContext& context)
+  explicit HelixOn(const ShardingContext& context)
       : context_(context),
+        mesh_(mesh_of<Shape>(context_.ranks())),
+        group_(slice_by_heads(context_.config, mesh_.inner)),
+        group_comm_(context_.comm.split(static_cast<int>(mesh_.inner.rank), static_cast<int>(mesh_.outer.rank))),
         self_(Loopback{}),
         tasks_(context.limits),
-        sent_(context.limits.max_tokens * row_size(context.comm.rank())),
-        gathered_(context.limits.max_tokens * (context.config.heads + 2 * context.config.kv_heads) * head_dim()),
-        q_(context.limits.max_tokens * context.config.heads * head_dim()),
-        kv_(context.limits.max_tokens * 2 * context.config.kv_heads * head_dim()),
-        counts_(static_cast<std::size_t>(context.comm.size())),
-        features_(context.comm, context.config, context.ranks(), context.limits.max_tokens),
+        sent_(context.limits.max_tokens * row_size(mesh_.outer.rank)),
+        gathered_(context.limits.max_tokens * (group_.q_heads.size() + 2 * group_.kv_heads.size()) * head_dim()),
+        q_(context.limits.max_tokens * group_.q_heads.size() * head_dim()),
+        kv_(context.limits.max_tokens * 2 * group_.kv_heads.size() * head_dim()),
+        counts_(static_cast<std::size_t>(mesh_.outer.size)),
+        features_(context.comm, context.config, context_.ranks(), context.limits.max_tokens),
         selection_(context.limits.max_tokens, context.config.hidden, 1),
-        attention_({context.comm, context.config, context.limits, q_heads_of_all()}) {}
+        attention_({group_comm_, context.config, context.limits, group_.q_heads.size(), q_heads_of_group()}) {}
 
   template <class F>
   void visit(const Step& step, F&& f) {
@@ -67,11 +81,11 @@ class Helix {
       gather_heads(q, kv);
       tasks_.aim(cache, layer);
     });
-    const auto all_kv = kv_.matrix(step_.rows, 2 * context_.config.kv_heads * head_dim());
-    store_rows(worker, step_, all_kv, {}, head_dim(), cache, layer);
-    const AttentionProblem problem{
-        head_layout(context_.config, {0, context_.config.heads}, {0, context_.config.kv_heads}),
-        attention_scale(context_.config), q_.matrix(step_.rows, context_.config.heads * head_dim()), tasks_.tasks()};
+    const auto all_kv = kv_.matrix(step_.rows, 2 * group_.kv_heads.size() * head_dim());
+    store_rows(worker, step_, all_kv, {}, group_.kv_heads, head_dim(), cache, layer);
+    const AttentionProblem problem{head_layout(context_.config, group_.q_heads, group_.kv_heads),
+                                   attention_scale(context_.config),
+                                   q_.matrix(step_.rows, group_.q_heads.size() * head_dim()), tasks_.tasks()};
     attention_.template attend<Softmax, B>(worker, problem, step_, cache.layout(), out);
   }
   template <SimdBackend B>
@@ -86,18 +100,21 @@ class Helix {
 
  private:
   [[nodiscard]] index_t head_dim() const { return context_.config.head_dim; }
-  [[nodiscard]] WeightSlice slice_of(index_t r) const { return plan(context_.config, context_.ranks().at(r), 1).slice; }
-  [[nodiscard]] index_t row_size(index_t r) const {
-    const WeightSlice slice = slice_of(r);
-    return (slice.q_heads.size() + 2 * slice.kv_heads.size()) * head_dim();
+  [[nodiscard]] static constexpr Range part_of(Range heads, const Ranks& ranks) {
+    const Range part = ranks.part(heads.size());
+    return {heads.begin + part.begin, heads.begin + part.end};
   }
-  [[nodiscard]] std::vector<Range> q_heads_of_all() const {
+  /// Heads that number `r` of the group projects, counted within the group.
+  [[nodiscard]] Range q_part(index_t r) const { return mesh_.outer.part(group_.q_heads.size(), r); }
+  [[nodiscard]] Range kv_part(index_t r) const { return mesh_.outer.part(group_.kv_heads.size(), r); }
+  [[nodiscard]] index_t row_size(index_t r) const { return (q_part(r).size() + 2 * kv_part(r).size()) * head_dim(); }
+  [[nodiscard]] std::vector<Range> q_heads_of_group() const {
     std::vector<Range> heads;
-    for (index_t r = 0; r < context_.comm.size(); ++r) heads.push_back(slice_of(r).q_heads);
+    for (index_t r = 0; r < mesh_.outer.size; ++r) heads.push_back(q_part(r));
     return heads;
   }
 
-  /// One allgather of rows [q | k | v], of every rank's heads, into q_ and kv_ of all heads.
+  /// One allgather of rows [q | k | v], of the heads that each rank of the group projects, into q_ and kv_.
   void gather_heads(ConstActivations q, ConstActivations kv) {
     float* to = sent_.data();
     for (index_t t = 0; t < step_.rows; ++t) {
@@ -105,20 +122,17 @@ class Helix {
       to = std::copy_n(kv.row(t), kv.cols, to);
     }
     index_t total = 0;
-    for (index_t r = 0; r < context_.comm.size(); ++r)
+    for (index_t r = 0; r < mesh_.outer.size; ++r)
       total += counts_[static_cast<std::size_t>(r)] = step_.rows * row_size(r);
-    context_.comm.allgather<float>({sent_.data(), to}, gathered_.span().first(static_cast<std::size_t>(total)),
-                                   counts_);
-    const index_t values = context_.config.kv_heads * head_dim();  // where the values begin in a row of kv_
+    group_comm_.allgather<float>({sent_.data(), to}, gathered_.span().first(static_cast<std::size_t>(total)), counts_);
+    const index_t values = group_.kv_heads.size() * head_dim();  // where the values begin in a row of kv_
     const float* from = gathered_.data();
-    for (index_t r = 0; r < context_.comm.size(); ++r) {
-      const WeightSlice slice = slice_of(r);
+    for (index_t r = 0; r < mesh_.outer.size; ++r)
       for (index_t t = 0; t < step_.rows; ++t) {
-        from = copy_heads(from, slice.q_heads, q_.data() + t * context_.config.heads * head_dim());
-        from = copy_heads(from, slice.kv_heads, kv_.data() + t * 2 * values);
-        from = copy_heads(from, slice.kv_heads, kv_.data() + t * 2 * values + values);
+        from = copy_heads(from, q_part(r), q_.data() + t * group_.q_heads.size() * head_dim());
+        from = copy_heads(from, kv_part(r), kv_.data() + t * 2 * values);
+        from = copy_heads(from, kv_part(r), kv_.data() + t * 2 * values + values);
       }
-    }
   }
   const float* copy_heads(const float* from, Range heads, float* row) const {
     const index_t n = heads.size() * head_dim();
@@ -127,6 +141,9 @@ class Helix {
   }
 
   ShardingContext context_;
+  MeshRanks mesh_;
+  WeightSlice group_;        ///< heads that the ranks of this outer dimension share
+  Communicator group_comm_;  ///< these ranks
   Communicator self_;
   AttentionTasks tasks_;
   Buffer<float> sent_;
@@ -140,6 +157,9 @@ class Helix {
   ConstActivations selected_;
   Step step_;
 };
+
+/// All ranks share all heads.
+using Helix = HelixOn<TokensOnly>;
 
 static_assert(PhasePolicy<Helix> && ShardingPolicy<Helix>);
 

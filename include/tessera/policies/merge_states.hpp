@@ -13,7 +13,7 @@ class MergeStates {
   explicit MergeStates(const StripedContext& context)
       : comm_(context.comm),
         q_heads_(context.q_heads),
-        heads_(context.config.heads),
+        heads_(context.heads),
         head_dim_(context.config.head_dim),
         sent_(context.limits.max_tokens * heads_ * (head_dim_ + 2)),
         received_(context.limits.max_tokens * mine().size() * (head_dim_ + 2) * comm_.size()),

@@ -3,26 +3,18 @@
 
 #include <tessera/comm/loopback.hpp>
 #include <tessera/policies/feature_split.hpp>
+#include <tessera/policies/mesh_shape.hpp>
 #include <tessera/policies/row_selection.hpp>
 #include <tessera/policies/token_split.hpp>
 
 namespace tessera {
 
-/// All ranks split features.
-struct FeaturesOnly {
-  [[nodiscard]] static constexpr index_t inner(const Ranks& ranks) { return ranks.size; }
-};
-
-/// All ranks split tokens.
-struct TokensOnly {
-  [[nodiscard]] static constexpr index_t inner(const Ranks&) { return 1; }
-};
-
-/// Rank r is number r / inner of the outer dimension and r % inner of the inner one, so that neighbours, which sum
-/// activations in every layer, share a machine.
-template <class Tokens, class Features, class Shape>
+/// `Tokens` runs on the outer dimension of `Shape`, `Features` on the inner one.
+template <class TokenSplit, class FeatureSplit, class Shape>
 class Mesh {
  public:
+  using Tokens = TokenSplit;
+  using Features = FeatureSplit;
   using Cache = typename Tokens::Cache;
 
   static void check(const ModelConfig& config, const Ranks& ranks) { Features::check(config, inner(ranks)); }
@@ -34,7 +26,7 @@ class Mesh {
     return {Features::kept(computed, inner(ranks)), computed, slice};
   }
   [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig& config, const Ranks& ranks) {
-    return Tokens::layout(config, Features::slice(config, inner(ranks)), outer(ranks));
+    return Tokens::layout(config, Features::slice(config, inner(ranks)), mesh(ranks));
   }
   /// The widest slice of the weights that a step uses.
   [[nodiscard]] static constexpr WeightSlice widest(const ModelConfig& config, const Ranks& ranks) {
@@ -53,8 +45,9 @@ class Mesh {
         features_(context_.comm.split(static_cast<int>(outer(ranks()).rank), static_cast<int>(inner(ranks()).rank)),
                   context_.config, inner(ranks()), max_rows(context_.config, ranks(), context_.limits)),
         tokens_(TokenContext{
+            context_.comm,
             context_.comm.split(static_cast<int>(inner(ranks()).rank), static_cast<int>(outer(ranks()).rank)),
-            outer(ranks()), context_.config, context_.limits, Features::slice(context_.config, inner(ranks()))}),
+            mesh(ranks()), context_.config, context_.limits, Features::slice(context_.config, inner(ranks()))}),
         selection_(context_.limits.max_tokens, context_.config.hidden, replicated ? 1 : all_.size()) {}
 
   template <class F>
@@ -87,14 +80,9 @@ class Mesh {
  private:
   static constexpr bool replicated = !Tokens::splits && !Features::scatters;
 
-  [[nodiscard]] static constexpr Ranks outer(const Ranks& r) {
-    const index_t n = Shape::inner(r);
-    return {r.rank / n, r.size / n, n == 1 ? r.shares : std::span<const double>{}};
-  }
-  [[nodiscard]] static constexpr Ranks inner(const Ranks& r) {
-    const index_t n = Shape::inner(r);
-    return {r.rank % n, n, n == r.size ? r.shares : std::span<const double>{}};
-  }
+  [[nodiscard]] static constexpr Ranks outer(const Ranks& r) { return mesh(r).outer; }
+  [[nodiscard]] static constexpr Ranks inner(const Ranks& r) { return mesh(r).inner; }
+  [[nodiscard]] static constexpr MeshRanks mesh(const Ranks& r) { return mesh_of<Shape>(r); }
   [[nodiscard]] Ranks ranks() const { return context_.ranks(); }
 
   /// Rows that rank `r` shows when rows are selected: of ranks that keep the same rows only the first shows them.

@@ -17,6 +17,7 @@ class Phased {
 
  public:
   using Cache = typename Prefill::Cache;
+  static constexpr std::string_view decode_name = Decode::decode_name;
 
   static void check(const ModelConfig& config, const Ranks& ranks) {
     Prefill::check(config, ranks);
@@ -33,7 +34,8 @@ class Phased {
   }
 
   explicit Phased(const ShardingContext& context)
-      : prefill_(context), decode_({context.comm, context.config, decode_limits(context.limits), context.shares}) {}
+      : prefill_(context),
+        decode_({context.comm, context.config, decode_limits(context.limits), context.shares, context.inner}) {}
 
   template <class F>
   void visit(const Step& step, F&& f) {

@@ -27,6 +27,14 @@ struct Ranks {
   [[nodiscard]] constexpr Ranks at(index_t r) const { return {r, size, shares, inner}; }
 };
 
+/// A rank's place in a two-dimensional mesh: among all ranks, among those that split tokens, among those that split
+/// features.
+struct MeshRanks {
+  Ranks all;
+  Ranks outer;
+  Ranks inner;
+};
+
 /// At most two runs of rows, ascending; the local row i is the i-th of them.
 struct RowSet {
   std::array<Range, 2> runs;

@@ -13,10 +13,13 @@ namespace tessera {
 /// they pass. Memory is two blocks, whatever the number of ranks. A softmax whose states do not merge gathers instead.
 class RingKv {
  public:
+  using Cache = CacheByPosition;
+  static constexpr std::string_view strategy = "sequence_ring";
+
   explicit RingKv(const TokenContext& context)
       : comm_(context.comm),
-        ranks_(context.ranks),
-        shares_(context.ranks.shares.begin(), context.ranks.shares.end()),
+        ranks_(context.mesh.outer),
+        shares_(context.mesh.outer.shares.begin(), context.mesh.outer.shares.end()),
         config_(context.config),
         slice_(context.slice),
         gather_(context) {
@@ -174,7 +177,7 @@ class RingKv {
   std::vector<double> shares_;
   ModelConfig config_;
   WeightSlice slice_;
-  AllGatherKv gather_;  // for a softmax whose states do not merge; its pages are touched by it alone
+  AllGatherKv<> gather_;  // for a softmax whose states do not merge; its pages are touched by it alone
   std::vector<Block> blocks_;
   Buffer<float> here_;
   Buffer<float> coming_;

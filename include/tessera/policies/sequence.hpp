@@ -19,14 +19,15 @@ class ContextParallel : public Mesh<ZigzagTokens<KvExchange>, WholeModel, Tokens
 };
 
 /// Context parallel prefill, then Helix decode on the same striped cache.
-template <class KvExchange = AllGatherKv>
+template <class KvExchange = AllGatherKv<>>
 class Sequence : public Phased<ContextParallel<KvExchange>, Helix> {
  public:
-  static constexpr std::string_view name = std::is_same_v<KvExchange, RingKv> ? "sequence_ring" : "sequence";
+  using Tokens = ZigzagTokens<KvExchange>;
+  static constexpr std::string_view name = KvExchange::strategy;
   using Phased<ContextParallel<KvExchange>, Helix>::Phased;
 };
 
-static_assert(PhasePolicy<ContextParallel<AllGatherKv>> && ShardingPolicy<Sequence<>>);
+static_assert(PhasePolicy<ContextParallel<AllGatherKv<>>> && ShardingPolicy<Sequence<>>);
 static_assert(PhasePolicy<ContextParallel<RingKv>> && ShardingPolicy<Sequence<RingKv>>);
 
 }  // namespace tessera

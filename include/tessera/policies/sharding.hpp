@@ -25,8 +25,9 @@ struct ShardingContext {
   ModelConfig config;
   Limits limits;
   std::vector<double> shares = {};  ///< one for each rank; empty: equal
+  index_t inner = 1;                ///< ranks of the inner dimension of a two-dimensional mesh
 
-  [[nodiscard]] Ranks ranks() const { return {comm.rank(), comm.size(), shares}; }
+  [[nodiscard]] Ranks ranks() const { return {comm.rank(), comm.size(), shares, inner}; }
 };
 
 /// One way to split a step over ranks. The decoder layer is written in terms of its moves:
@@ -57,6 +58,7 @@ concept PhasePolicy = requires(P phase, const ModelConfig& config, const Ranks& 
 template <class S>
 concept ShardingPolicy = requires(S sharding, const ModelConfig& config, const Ranks& ranks, const Step& step) {
   { S::name } -> std::convertible_to<std::string_view>;
+  { S::decode_name } -> std::convertible_to<std::string_view>;  // of the policy that runs decode steps
   { S::check(config, ranks) } -> std::same_as<void>;
   { S::layout(config, ranks) } -> std::same_as<CacheLayout>;
   // What memory is planned for: the most rows that a rank computes in a step, and the widest slice of the weights.

@@ -12,7 +12,8 @@ struct StripedContext {
   Communicator comm;
   ModelConfig config;
   Limits limits;               ///< max_tokens: rows of one step
-  std::vector<Range> q_heads;  ///< of every rank
+  index_t heads;               ///< query heads over which the stripes are attended to
+  std::vector<Range> q_heads;  ///< among these, the ones that each rank of `comm` goes on with
 };
 
 }  // namespace tessera

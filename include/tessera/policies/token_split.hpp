@@ -6,10 +6,11 @@
 
 namespace tessera {
 
-/// What a token split is made from: the ranks among which tokens are split, and the heads of each of them.
+/// What a token split is made from: all ranks, those among which tokens are split, and the heads of each of these.
 struct TokenContext {
-  Communicator comm;
-  Ranks ranks;
+  Communicator all;
+  Communicator comm;  ///< of the outer dimension
+  MeshRanks mesh;
   ModelConfig config;
   Limits limits;
   WeightSlice slice;
@@ -22,7 +23,7 @@ class WholeSequence {
   using Cache = CacheByHeads;
 
   [[nodiscard]] static constexpr RowSet rows(index_t n, const Ranks&) { return all_rows(n); }
-  [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig&, const WeightSlice& slice, const Ranks&) {
+  [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig&, const WeightSlice& slice, const MeshRanks&) {
     return {slice.kv_heads, 1, 0};
   }
 
@@ -36,7 +37,7 @@ class WholeSequence {
   template <class Softmax, SimdBackend B>
   void attend(Worker& worker, ConstActivations q, ConstActivations kv, KvCache& cache, index_t layer, Activations out) {
     if (worker.index() == 0) tasks_.aim(cache, layer);
-    store_rows(worker, step_, kv, {}, config_.head_dim, cache, layer);
+    store_rows(worker, step_, kv, {}, slice_.kv_heads, config_.head_dim, cache, layer);
     const AttentionProblem problem{head_layout(config_, slice_.q_heads, slice_.kv_heads), attention_scale(config_), q,
                                    tasks_.tasks()};
     Softmax::template attend<B>(worker, problem, out);
@@ -49,18 +50,19 @@ class WholeSequence {
   Step step_;
 };
 
-/// Tokens over ranks in zigzag order, the cache striped by position; `KvExchange` brings the keys to the queries.
+/// Tokens over ranks in zigzag order; `KvExchange` brings the keys to the queries, or these to the keys.
 template <class KvExchange>
 class ZigzagTokens {
  public:
   static constexpr bool splits = true;
-  using Cache = CacheByPosition;
+  using Cache = typename KvExchange::Cache;
 
   [[nodiscard]] static constexpr RowSet rows(index_t n, const Ranks& ranks) {
     return zigzag_rows(n, ranks, ranks.rank);
   }
-  [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig&, const WeightSlice& slice, const Ranks& ranks) {
-    return {slice.kv_heads, ranks.size, ranks.rank};
+  [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig& config, const WeightSlice& slice,
+                                                    const MeshRanks& mesh) {
+    return Cache::layout(config, slice, mesh.outer);
   }
 
   explicit ZigzagTokens(const TokenContext& context) : exchange_(context) {}

@@ -5,27 +5,31 @@
 
 #include <tessera/policies/head_wise.hpp>
 #include <tessera/policies/phased.hpp>
+#include <tessera/policies/striped_keys.hpp>
 
 namespace tessera {
 
-/// One all-to-all brings every rank all rows of its heads, a second one takes the results back to the rows' ranks. The
-/// cache is stored by heads, so that HeadWise decodes on it.
+/// One all-to-all brings every rank all rows of its heads, a second one takes the results back to the rows' ranks.
+/// Between the two `HeadKeys` attends as it does under HeadWise: WholeSequence on a cache by heads, StripedKeys on one
+/// striped by position.
+template <class HeadKeys>
 class TokensToHeads {
  public:
   static constexpr bool splits = true;
-  using Cache = CacheByHeads;
+  using Cache = typename HeadKeys::Cache;
 
   [[nodiscard]] static constexpr RowSet rows(index_t n, const Ranks& ranks) { return all_rows(n).sub(ranks.part(n)); }
-  [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig& config, const WeightSlice&, const Ranks& ranks) {
-    return {slice_by_heads(config, ranks).kv_heads, 1, 0};
+  [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig& config, const WeightSlice&,
+                                                    const MeshRanks& mesh) {
+    return HeadKeys::layout(config, slice_by_heads(config, mesh.outer), mesh);
   }
 
   explicit TokensToHeads(const TokenContext& context)
       : comm_(context.comm),
-        ranks_(context.ranks),
-        shares_(context.ranks.shares.begin(), context.ranks.shares.end()),
+        ranks_(context.mesh.outer),
+        shares_(context.mesh.outer.shares.begin(), context.mesh.outer.shares.end()),
         config_(context.config),
-        tasks_(context.limits),
+        keys_(with_heads_of(context)),
         send_counts_(static_cast<std::size_t>(ranks_.size)),
         receive_counts_(static_cast<std::size_t>(ranks_.size)) {
     ranks_.shares = shares_;
@@ -41,25 +45,24 @@ class TokensToHeads {
 
   void begin(const Step& step) {
     step_ = step;
-    tasks_.plan(step, all_rows(step.rows), layout(config_, mine(), ranks_));
+    keys_.begin(step);
   }
 
   template <class Softmax, SimdBackend B>
   void attend(Worker& worker, ConstActivations q, ConstActivations kv, KvCache& cache, index_t layer, Activations out) {
-    worker.once([&] {
-      to_heads(q, kv);
-      tasks_.aim(cache, layer);
-    });
+    worker.once([&] { to_heads(q, kv); });
     const ConstActivations all = received_.matrix(step_.rows, row_size(mine()));
-    store_rows(worker, step_, all.col_range({q_size(mine()), all.cols}), {}, config_.head_dim, cache, layer);
     const Activations attended = attended_.matrix(step_.rows, q_size(mine()));
-    const AttentionProblem problem{head_layout(config_, mine().q_heads, mine().kv_heads), attention_scale(config_),
-                                   all.col_range({0, q_size(mine())}), tasks_.tasks()};
-    Softmax::template attend<B>(worker, problem, attended);
+    keys_.template attend<Softmax, B>(worker, all.col_range({0, q_size(mine())}),
+                                      all.col_range({q_size(mine()), all.cols}), cache, layer, attended);
     worker.once([&] { to_tokens(attended, out); });
   }
 
  private:
+  [[nodiscard]] static TokenContext with_heads_of(TokenContext context) {
+    context.slice = slice_by_heads(context.config, context.mesh.outer);
+    return context;
+  }
   [[nodiscard]] const WeightSlice& mine() const { return slices_[static_cast<std::size_t>(ranks_.rank)]; }
   [[nodiscard]] index_t q_size(const WeightSlice& slice) const { return slice.q_heads.size() * config_.head_dim; }
   [[nodiscard]] index_t row_size(const WeightSlice& slice) const {
@@ -104,7 +107,7 @@ class TokensToHeads {
   Ranks ranks_;
   std::vector<double> shares_;
   ModelConfig config_;
-  AttentionTasks tasks_;
+  HeadKeys keys_;
   std::vector<WeightSlice> slices_;  ///< of every rank, inside attention
   Buffer<float> sent_;
   Buffer<float> received_;
@@ -114,20 +117,21 @@ class TokensToHeads {
   Step step_;
 };
 
-class UlyssesPrefill : public Mesh<TokensToHeads, WholeModel, TokensOnly> {
+template <class HeadKeys>
+class UlyssesPrefill : public Mesh<TokensToHeads<HeadKeys>, WholeModel, TokensOnly> {
  public:
   static constexpr std::string_view name = "ulysses prefill";
-  using Mesh::Mesh;
+  using Mesh<TokensToHeads<HeadKeys>, WholeModel, TokensOnly>::Mesh;
   static void check(const ModelConfig& config, const Ranks& ranks) { SplitHeads::check(config, ranks); }
 };
 
 /// Ulysses prefill, then HeadWise decode on the same cache. At most as many ranks as query heads.
-class Ulysses : public Phased<UlyssesPrefill, HeadWise> {
+class Ulysses : public Phased<UlyssesPrefill<WholeSequence>, HeadWise> {
  public:
   static constexpr std::string_view name = "ulysses";
   using Phased::Phased;
 };
 
-static_assert(PhasePolicy<UlyssesPrefill> && ShardingPolicy<Ulysses>);
+static_assert(PhasePolicy<UlyssesPrefill<WholeSequence>> && ShardingPolicy<Ulysses>);
 
 }  // namespace tessera

@@ -1,6 +1,7 @@
 #pragma once
 // The shipped policies, by name, and the table of their combinations. A new policy is one entry in one of these lists.
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -11,7 +12,10 @@ namespace tessera {
 template <class... Types>
 struct TypeList {};
 
-using Shardings = TypeList<HeadWise, HeadWiseScattered, Sequence<>, Sequence<RingKv>, Ulysses>;
+/// The first of a name is the one that is meant where no decode strategy is named.
+using Shardings = TypeList<HeadWise, HeadWiseScattered, Sequence<>, Sequence<RingKv>, Ulysses, HeadWiseThenHelix,
+                           HeadWiseScatteredThenHelix, UlyssesThenHelix, SequenceThenHeadWise, SequenceOfHeadWise,
+                           SequenceOfHeadWiseScattered, RingOfHeadWise>;
 using Softmaxes = TypeList<OnlineSoftmax, StandardSoftmax>;
 
 /// A backend and what it is called on the command line.
@@ -30,6 +34,7 @@ using Backends = TypeList<XsimdBackend<>, ScalarBackend>;
 /// One instantiation of Transformer, by the names of its policies.
 struct Combination {
   std::string_view sharding;
+  std::string_view decode;
   std::string_view softmax;
   std::string_view backend;
   void (*check)(const ModelConfig&, const Ranks&);  ///< throws Error for more ranks than the sharding can use
@@ -47,8 +52,8 @@ template <class Sharding, class Softmax, class Backend>
 
 template <class Sharding, class Softmax, class... B>
 void add_backends(std::vector<Combination>& table, TypeList<B...>) {
-  (table.push_back(
-       {Sharding::name, Softmax::name, BackendChoice<B>::name, &Sharding::check, &make_model<Sharding, Softmax, B>}),
+  (table.push_back({Sharding::name, Sharding::decode_name, Softmax::name, BackendChoice<B>::name, &Sharding::check,
+                    &make_model<Sharding, Softmax, B>}),
    ...);
 }
 
@@ -71,10 +76,13 @@ void add_shardings(std::vector<Combination>& table, TypeList<Sharding...>) {
   return table;
 }
 
-/// The names of a list of policies, in order: for --help and for errors.
+/// The names of a list of policies, each once, in order: for --help and for errors.
 template <class... Policies>
 [[nodiscard]] std::vector<std::string> names_of(TypeList<Policies...>) {
-  return {std::string(Policies::name)...};
+  std::vector<std::string> names;
+  for (const std::string_view name : {Policies::name...})
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.emplace_back(name);
+  return names;
 }
 
 }  // namespace tessera

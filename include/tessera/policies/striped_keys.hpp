@@ -1,0 +1,179 @@
+#pragma once
+// Heads over ranks in attention, positions over ranks in the cache: keys are stored where their position belongs, and
+// brought back to their heads when a later chunk of a prompt needs them.
+
+#include <vector>
+
+#include <tessera/policies/attention_tasks.hpp>
+#include <tessera/policies/stored_rows.hpp>
+#include <tessera/policies/token_split.hpp>
+
+namespace tessera {
+
+/// Every rank computes all rows for its heads, as WholeSequence does; the cache is striped by position, so that Helix
+/// can decode on it. One all-to-all sends the new keys and values to their stripes; one more, in later chunks, brings
+/// the cached ones to their heads. Attention reads a staging cache of one layer.
+class StripedKeys {
+ public:
+  static constexpr bool splits = false;
+  using Cache = CacheByPosition;
+
+  [[nodiscard]] static constexpr RowSet rows(index_t n, const Ranks&) { return all_rows(n); }
+  [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig& config, const WeightSlice&,
+                                                    const MeshRanks& mesh) {
+    return {{0, config.kv_heads}, mesh.all.size, mesh.all.rank};
+  }
+
+  explicit StripedKeys(const TokenContext& context)
+      : comm_(context.all),
+        config_(context.config),
+        tasks_(context.limits),
+        staging_({context.slice.kv_heads, 1, 0}, 1, context.limits.max_sequences, context.limits.max_positions,
+                 config_.head_dim),
+        send_counts_(static_cast<std::size_t>(comm_.size())),
+        receive_counts_(static_cast<std::size_t>(comm_.size())) {
+    index_t past_sent = 0;
+    for (index_t r = 0; r < comm_.size(); ++r) {
+      slices_.push_back(slice_by_heads(config_, context.mesh.all.at(r)));
+      past_sent += slices_.back().kv_heads.size();
+    }
+    const Limits& limits = context.limits;
+    const index_t head = 2 * config_.head_dim;  // a key and a value
+    const index_t slots = limits.max_sequences * CacheLayout{{}, comm_.size(), 0}.capacity(limits.max_positions);
+    const index_t positions = limits.max_sequences * limits.max_positions;
+    sent_ = Buffer<float>(head * std::max(limits.max_tokens * mine().kv_heads.size(), slots * past_sent));
+    received_ =
+        Buffer<float>(head * std::max(limits.max_tokens * config_.kv_heads, positions * mine().kv_heads.size()));
+  }
+
+  void begin(const Step& step) {
+    step_ = step;
+    tasks_.plan(step, all_rows(step.rows), staging_.layout());
+  }
+
+  template <class Softmax, SimdBackend B>
+  void attend(Worker& worker, ConstActivations q, ConstActivations kv, KvCache& cache, index_t layer, Activations out) {
+    worker.once([&] {
+      fetch_past(cache, layer);
+      send_new(kv, cache, layer);
+      tasks_.aim(staging_, 0);
+    });
+    store_rows(worker, step_, kv, {}, mine().kv_heads, config_.head_dim, staging_, 0);
+    const AttentionProblem problem{head_layout(config_, mine().q_heads, mine().kv_heads), attention_scale(config_), q,
+                                   tasks_.tasks()};
+    Softmax::template attend<B>(worker, problem, out);
+  }
+
+ private:
+  [[nodiscard]] const WeightSlice& slice_of(index_t r) const { return slices_[static_cast<std::size_t>(r)]; }
+  [[nodiscard]] const WeightSlice& mine() const { return slice_of(comm_.rank()); }
+  [[nodiscard]] CacheLayout stripe(index_t r) const { return {{0, config_.kv_heads}, comm_.size(), r}; }
+
+  /// KV heads that rank `r` sends to the stripes: a head that several ranks hold comes from the first of them.
+  [[nodiscard]] Range provided(index_t r) const {
+    Range held = slice_of(r).kv_heads;
+    for (index_t before = 0; before < r; ++before) held.begin = std::max(held.begin, slice_of(before).kv_heads.end);
+    return {held.begin, std::max(held.begin, held.end)};
+  }
+
+  /// New rows, of the heads that this rank provides, to the stripes that own their positions.
+  void send_new(ConstActivations kv, KvCache& cache, index_t layer) {
+    const index_t head_dim = config_.head_dim;
+    const Range heads = provided(comm_.rank());
+    float* to = sent_.data();
+    for (index_t r = 0; r < comm_.size(); ++r) {
+      const float* const begin = to;
+      each_new(r, [&](index_t row, index_t, index_t) {
+        for (index_t h = heads.begin; h < heads.end; ++h) {
+          const float* key = kv.row(row) + (h - mine().kv_heads.begin) * head_dim;
+          to = std::copy_n(key, head_dim, to);
+          to = std::copy_n(key + kv.cols / 2, head_dim, to);
+        }
+      });
+      send_counts_[static_cast<std::size_t>(r)] = to - begin;
+    }
+    index_t owned = 0;
+    each_new(comm_.rank(), [&](index_t, index_t, index_t) { ++owned; });
+    for (index_t r = 0; r < comm_.size(); ++r)
+      receive_counts_[static_cast<std::size_t>(r)] = owned * provided(r).size() * 2 * head_dim;
+    const float* from = exchange(to);
+    for (index_t r = 0; r < comm_.size(); ++r)
+      each_new(comm_.rank(), [&](index_t, index_t sequence, index_t position) {
+        from = store(from, provided(r), cache, layer, sequence, cache.layout().slot(position));
+      });
+  }
+
+  /// The cached positions of the step's sequences, of this rank's heads, into the staging cache.
+  void fetch_past(const KvCache& cache, index_t layer) {
+    index_t past = 0;
+    for (const Segment& s : step_.segments) past += s.position;
+    if (past == 0) return;  // known to every rank
+    const index_t head_dim = config_.head_dim;
+    float* to = sent_.data();
+    for (index_t r = 0; r < comm_.size(); ++r) {
+      const float* const begin = to;
+      const Range heads = slice_of(r).kv_heads;
+      each_cached(comm_.rank(), [&](index_t sequence, index_t slot) {
+        for (index_t h = heads.begin; h < heads.end; ++h) {
+          to = std::copy_n(cache.key(layer, sequence, h, slot), head_dim, to);
+          to = std::copy_n(cache.value(layer, sequence, h, slot), head_dim, to);
+        }
+      });
+      send_counts_[static_cast<std::size_t>(r)] = to - begin;
+      index_t cached = 0;
+      each_cached(r, [&](index_t, index_t) { ++cached; });
+      receive_counts_[static_cast<std::size_t>(r)] = cached * mine().kv_heads.size() * 2 * head_dim;
+    }
+    const float* from = exchange(to);
+    const Range all{0, mine().kv_heads.size()};
+    for (index_t r = 0; r < comm_.size(); ++r)
+      each_cached(r, [&](index_t sequence, index_t slot) {
+        from = store(from, all, staging_, 0, sequence, stripe(r).position(sequence, slot));
+      });
+  }
+
+  /// Sends what lies before `end`, as counted; returns where what has come begins.
+  const float* exchange(const float* end) {
+    index_t coming = 0;
+    for (const index_t count : receive_counts_) coming += count;
+    comm_.alltoall<float>({sent_.data(), end}, send_counts_, received_.span().first(static_cast<std::size_t>(coming)),
+                          receive_counts_);
+    return received_.data();
+  }
+  const float* store(const float* from, Range heads, const KvCache& cache, index_t layer, index_t sequence,
+                     index_t slot) const {
+    for (index_t h = heads.begin; h < heads.end; ++h) {
+      std::copy_n(from, config_.head_dim, cache.key(layer, sequence, h, slot));
+      std::copy_n(from + config_.head_dim, config_.head_dim, cache.value(layer, sequence, h, slot));
+      from += 2 * config_.head_dim;
+    }
+    return from;
+  }
+
+  /// Calls f(row, sequence, position) for the new rows that stripe `r` owns.
+  template <class F>
+  void each_new(index_t r, F&& f) const {
+    for (const Segment& s : step_.segments)
+      for (index_t i = 0; i < s.count; ++i)
+        if (stripe(r).owns(s.sequence, s.position + i)) f(s.row + i, s.sequence, s.position + i);
+  }
+  /// Calls f(sequence, slot) for what stripe `r` has cached of the step's sequences.
+  template <class F>
+  void each_cached(index_t r, F&& f) const {
+    for (const Segment& s : step_.segments)
+      for (index_t slot = 0; slot < stripe(r).slots(s.sequence, s.position); ++slot) f(s.sequence, slot);
+  }
+
+  Communicator comm_;
+  ModelConfig config_;
+  AttentionTasks tasks_;
+  KvCache staging_;
+  std::vector<WeightSlice> slices_;  ///< of every rank
+  Buffer<float> sent_;
+  Buffer<float> received_;
+  std::vector<index_t> send_counts_;
+  std::vector<index_t> receive_counts_;
+  Step step_;
+};
+
+}  // namespace tessera
