@@ -1,12 +1,11 @@
 #pragma once
 // Products of activations with weights as stored: out = x weight^T.
 
-#include <cmath>
 #include <span>
 
-#include <tessera/core/view.hpp>
+#include <tessera/kernels/gemm_dot.hpp>
+#include <tessera/kernels/gemm_panels.hpp>
 #include <tessera/parallel/team.hpp>
-#include <tessera/simd/backend.hpp>
 
 namespace tessera {
 
@@ -19,56 +18,55 @@ struct Projection {
 
 namespace detail {
 
-template <SimdBackend B, class T>
-float dot(const float* x, const T* weight, index_t n) {
-  constexpr index_t W = B::width;
-  auto sum = B::zero();
-  index_t i = 0;
-  for (; i + W <= n; i += W) sum = B::fma(B::load(x + i), B::load(weight + i), sum);
-  if (i < n) sum = B::fma(B::load_partial(x + i, n - i), B::load_partial(weight + i, n - i), sum);
-  return B::reduce_add(sum);
+/// Tokens up to which dot products are faster than panels.
+template <SimdBackend B>
+inline constexpr index_t dot_tokens = 16;
+
+template <SimdBackend B, class ProductAt>
+void multiply(Worker& worker, ConstActivations x, const ProductAt& product_at, index_t products) {
+  index_t rows = 0;
+  for (index_t i = 0; i < products; ++i) rows += product_at(i).rows();
+  // Whole cache lines of the output for each worker, unless some would then have nothing to do.
+  constexpr index_t floats_per_line = 16;
+  const Range mine = worker.share(rows, rows >= 4 * floats_per_line * worker.count() ? floats_per_line : 1);
+  if (x.rows <= dot_tokens<B>) {
+    multiply_dots<B>(x, product_at, products, mine);
+  } else {
+    multiply_panels<B>(worker, x, product_at, products, mine);
+  }
+  worker.barrier();
 }
 
 }  // namespace detail
 
-/// Collective. out = x weight^T + bias for several weights of one input: x [T, K], weight [N, K], out [T, N]. Inputs are
-/// complete on entry; the results are visible to all workers on return. No output overlaps an input.
+/// Collective. out = x weight^T + bias for several weights of one input: x [T, K], weight [N, K], out [T, N]. Inputs
+/// are complete on entry; the results are visible to all workers on return. No output overlaps an input. A result
+/// depends on the shapes only, not on the number of workers.
 template <SimdBackend B>
 void project(Worker& worker, ConstActivations x, std::span<const Projection> projections) {
   for (const Projection& p : projections) {
     expect_shape(p.weight, p.out.cols, x.cols, "project: weight");
     expect_shape(p.out, x.rows, p.weight.rows, "project: out");
-    const Range mine = worker.share(p.weight.rows);
-    with_type_of(p.weight.dtype, [&](auto type) {
-      for (index_t n = mine.begin; n < mine.end; ++n) {
-        const auto* row = p.weight.template row_as<decltype(type)>(n);
-        const float bias = p.bias == nullptr ? 0.0F : p.bias[n];
-        for (index_t t = 0; t < x.rows; ++t) p.out.row(t)[n] = detail::dot<B>(x.row(t), row, x.cols) + bias;
-      }
-    });
   }
-  worker.barrier();
+  const auto product_at = [&](index_t i) {
+    const Projection& p = projections[static_cast<std::size_t>(i)];
+    return Product{{{p.weight, WeightView{}}, 1}, p.bias, p.out};
+  };
+  detail::multiply<B>(worker, x, product_at, static_cast<index_t>(projections.size()));
 }
 
-/// Collective. out = silu(x gate^T) * (x up^T), silu(a) = a / (1 + exp(-a)): x [T, K], gate and up [N, K], out [T, N].
+/// Collective. out = silu(x gate^T) * (x up^T): x [T, K], gate and up [N, K], out [T, N]. As project().
 template <SimdBackend B>
 void project_gated(Worker& worker, ConstActivations x, WeightView gate, WeightView up, Activations out) {
   expect_shape(gate, out.cols, x.cols, "project_gated: gate");
   expect_shape(up, out.cols, x.cols, "project_gated: up");
   expect_shape(out, x.rows, gate.rows, "project_gated: out");
-  const Range mine = worker.share(gate.rows);
-  with_type_of(gate.dtype, [&](auto gate_type) {
-    with_type_of(up.dtype, [&](auto up_type) {
-      for (index_t n = mine.begin; n < mine.end; ++n) {
-        for (index_t t = 0; t < x.rows; ++t) {
-          const float g = detail::dot<B>(x.row(t), gate.template row_as<decltype(gate_type)>(n), x.cols);
-          const float u = detail::dot<B>(x.row(t), up.template row_as<decltype(up_type)>(n), x.cols);
-          out.row(t)[n] = g / (1.0F + std::exp(-g)) * u;
-        }
-      }
-    });
-  });
-  worker.barrier();
+  detail::multiply<B>(
+      worker, x,
+      [&](index_t) {
+        return Product{{{gate, up}, 2}, nullptr, out};
+      },
+      1);
 }
 
 }  // namespace tessera
