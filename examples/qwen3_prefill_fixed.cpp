@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <tessera/io/hf_config.hpp>
+#include <tessera/models/transformer.hpp>
 #include <tessera/parallel/cores.hpp>
 #include <tessera/runtime/load_weights.hpp>
 

@@ -152,7 +152,7 @@ try:
             '512 positions')
     options('an unknown option', ['--model', good, '--input-ids', '1', '--nonsense'], 2, 'nonsense')
     options('an unknown strategy', ['--model', good, '--input-ids', '1', '--parallel-strategy', 'best'], 2,
-            'best not in')
+            'best is not among')
     options('no model', ['--input-ids', '1'], 2, '--model')
     options('a full disk under --dump-logits', ['--model', good, '--input-ids', '1', '--dump-logits', '/dev/full'], 1,
             '/dev/full')

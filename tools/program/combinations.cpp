@@ -1,6 +1,8 @@
 // The one place where programs and tests instantiate all shipped combinations.
 #include "program/combinations.hpp"
 
+#include <tessera/runtime/combinations.hpp>
+
 namespace tessera::program {
 
 const std::vector<Combination>& shipped_combinations() {

@@ -1,7 +1,9 @@
 #pragma once
 // The shipped combinations of policies, compiled once for all programs and tests.
 
-#include <tessera/runtime/combinations.hpp>
+#include <vector>
+
+#include <tessera/runtime/combination.hpp>
 
 namespace tessera::program {
 

@@ -8,6 +8,8 @@
 #include <tessera/comm/loopback_program.hpp>
 #endif
 
+#include <tessera/io/bus_error.hpp>
+
 #include "program/cpu_check.hpp"
 
 namespace tessera::program {
@@ -22,6 +24,7 @@ using Frame = LoopbackProgram;
 template <class Body>
 int run(int argc, char** argv, const char* name, Body&& body) {
   require_compiled_instruction_set(name);
+  install_bus_error_handler(name);  // a mapped file may shrink
   return Frame::run(argc, argv, name, std::forward<Body>(body));
 }
 

@@ -12,6 +12,14 @@ namespace tessera::program {
 
 namespace {
 
+/// One of the names of every row of the table, each once, in order.
+std::vector<std::string> names_of(std::string_view Combination::*name) {
+  std::vector<std::string> names;
+  for (const Combination& row : shipped_combinations())
+    if (std::find(names.begin(), names.end(), row.*name) == names.end()) names.emplace_back(row.*name);
+  return names;
+}
+
 std::string joined(const std::vector<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
@@ -25,21 +33,21 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->required()
       ->type_name("DIR");
   app.add_option("--parallel-strategy", options.parallel_strategy,
-                 "How the ranks split the model: " + joined(names_of(Shardings{})) +
+                 "How the ranks split the model: " + joined(names_of(&Combination::sharding)) +
                      "; OUTER:NxINNER:M for N groups of M neighbours, e.g. sequence:2xheadwise:2")
       ->type_name("NAME")
       ->capture_default_str();
   app.add_option("--decode-strategy", options.decode_strategy,
                  "headwise: the KV cache by heads; helix: striped by position (default: as the strategy has it)")
-      ->check(CLI::IsMember({"headwise", "helix"}))
+      ->check(CLI::IsMember(names_of(&Combination::decode)))
       ->type_name("NAME");
   app.add_option("--shares", options.shares, "How the ranks share the work, e.g. 3,1 (default: equally)")
       ->type_name("LIST");
   app.add_option("--attention-algo", options.attention_algo, "How attention weighs its keys")
-      ->check(CLI::IsMember(names_of(Softmaxes{})))
+      ->check(CLI::IsMember(names_of(&Combination::softmax)))
       ->capture_default_str();
   app.add_option("--simd", options.simd, "native: the instruction set compiled for; scalar: the reference")
-      ->check(CLI::IsMember({"native", "scalar"}))
+      ->check(CLI::IsMember(names_of(&Combination::backend)))
       ->capture_default_str();
   app.add_option("--threads", options.threads,
                  "Threads of each rank (default: OMP_NUM_THREADS, or the cores that the rank may use)")
@@ -159,8 +167,8 @@ Policies chosen_policies(const ModelOptions& options, index_t ranks) {
     decodes += concat(decodes.empty() ? "" : ", ", row.decode);
   }
   if (decodes.empty() || (!hybrid && strategy.name.find(' ') != std::string::npos))
-    throw UsageError(
-        concat("--parallel-strategy: ", options.parallel_strategy, " is not among ", joined(names_of(Shardings{}))));
+    throw UsageError(concat("--parallel-strategy: ", options.parallel_strategy, " is not among ",
+                            joined(names_of(&Combination::sharding))));
   if (!policies.combination)
     throw UsageError(concat("--decode-strategy: ", strategy.name, " is shipped with ", decodes, ", found ",
                             options.decode_strategy));

@@ -7,7 +7,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include <tessera/runtime/combinations.hpp>
+#include <tessera/runtime/combination.hpp>
 
 namespace tessera::program {
 

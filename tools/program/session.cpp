@@ -11,6 +11,7 @@
 #include <tessera/io/safetensors_writer.hpp>
 #include <tessera/parallel/cores.hpp>
 #include <tessera/runtime/load_weights.hpp>
+#include <tessera/simd/isa.hpp>
 #include <tessera/text/chat_format.hpp>
 
 namespace tessera::program {

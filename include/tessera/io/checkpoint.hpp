@@ -1,13 +1,14 @@
 #pragma once
 // The weights of a Hugging Face folder: one safetensors file or several with an index, mapped, found by tensor name.
 
+#include <deque>
 #include <filesystem>
 #include <map>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include <tessera/core/view.hpp>
+#include <tessera/core/buffer.hpp>
 #include <tessera/io/safetensors.hpp>
 
 namespace tessera {
@@ -46,14 +47,13 @@ class Checkpoint {
     return place == places_.end() ? nullptr : place->second.tensor;
   }
 
-  /// A weight matrix [rows, cols] as it is stored. Throws Error, with what was expected and what the file has, if it is
-  /// missing, has another shape, or is of a type or alignment that the kernels do not read.
+  /// A weight matrix [rows, cols] as it is stored: a view of the mapping, or of a private copy where an old writer left
+  /// the data misaligned. Throws Error, with what was expected and what the file has, if it is missing, has another
+  /// shape, or is of a type that the kernels do not read. For one thread at a time.
   [[nodiscard]] WeightView weight(std::string_view name, index_t rows, index_t cols) const {
     const TensorInfo& tensor = checked(name, {rows, cols});
     const DType dtype = dtype_of_tensor(tensor);
-    require(tensor.aligned(), tensor.name, ": begins at byte ", tensor.offset, ", expected a multiple of its ",
-            bytes_of(dtype), "-byte elements: load and save the file with a current safetensors (", file_name(tensor),
-            ")");
+    if (!tensor.aligned()) return {aligned_copy(tensor), dtype, rows, cols, cols};
     return {tensor.data, dtype, rows, cols, cols};
   }
 
@@ -128,6 +128,12 @@ class Checkpoint {
     }
   }
 
+  [[nodiscard]] const void* aligned_copy(const TensorInfo& tensor) const {
+    const Buffer<char>& copy = copies_.emplace_back(tensor.bytes);
+    file_of(tensor).read(tensor.offset, copy.data(), tensor.bytes);
+    return copy.data();
+  }
+
   [[nodiscard]] const TensorInfo& checked(std::string_view name, const std::vector<index_t>& shape) const {
     const TensorInfo* tensor = find(name);
     require(tensor != nullptr, name, ": expected ", shape_text(shape), ", no file of the checkpoint has it (",
@@ -171,6 +177,7 @@ class Checkpoint {
   }
 
   std::vector<Safetensors> files_;
+  mutable std::deque<Buffer<char>> copies_;  // of misaligned weights
   std::map<std::string, Place, std::less<>> places_;
 };
 

@@ -2,6 +2,7 @@
 // Transformer<Sharding, Softmax, Backend>: a decoder-only model on the ranks of a communicator.
 
 #include <tessera/kernels/rows.hpp>
+#include <tessera/models/request.hpp>
 #include <tessera/models/weights.hpp>
 #include <tessera/nn/decoder_layer.hpp>
 #include <tessera/policies/decode_choices.hpp>
@@ -10,29 +11,6 @@
 #include <tessera/policies/standard_softmax.hpp>
 
 namespace tessera {
-
-/// Which rows of a chunk get logits.
-enum class Wanted : std::uint8_t { none, last, all };
-
-/// The next tokens of one sequence: its positions continue where the cache ends.
-struct Chunk {
-  index_t sequence = 0;
-  std::span<const token_t> tokens;
-  Wanted logits = Wanted::last;
-};
-
-/// Logits of the wanted rows, in the order of the step; a rank holds the columns of its part of the vocabulary.
-struct Logits {
-  ConstActivations local;  ///< [wanted rows, vocab.size()]
-  Range vocab;             ///< ids of the local columns
-};
-
-struct TransformerOptions {
-  Limits limits;
-  int threads = 1;
-  std::vector<double> shares = {};  ///< how the ranks share the work; empty: equally
-  index_t inner = 1;  ///< ranks of the inner dimension of a Hybrid; consecutive ranks are neighbours in it
-};
 
 /// A model whose three slots are types and whose shape is a value. Every rank of the communicator makes it with the
 /// same arguments and calls the same steps. Moves are cheap; there is no copy. Not for several threads at a time.

@@ -7,17 +7,11 @@
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/policies/kv_cache.hpp>
+#include <tessera/policies/limits.hpp>
 #include <tessera/policies/softmax.hpp>
 #include <tessera/policies/step.hpp>
 
 namespace tessera {
-
-/// Sizes that memory is planned for.
-struct Limits {
-  index_t max_tokens = 512;      ///< rows of one step
-  index_t max_positions = 4096;  ///< positions of one sequence
-  index_t max_sequences = 1;     ///< sequences in the cache at a time
-};
 
 /// What a policy is made from.
 struct ShardingContext {

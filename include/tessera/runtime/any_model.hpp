@@ -4,7 +4,10 @@
 #include <memory>
 #include <utility>
 
-#include <tessera/models/transformer.hpp>
+#include <tessera/comm/communicator.hpp>
+#include <tessera/core/model_config.hpp>
+#include <tessera/models/request.hpp>
+#include <tessera/policies/plan.hpp>
 
 namespace tessera {
 

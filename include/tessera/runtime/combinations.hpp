@@ -1,11 +1,10 @@
 #pragma once
 // The shipped policies, by name, and the table of their combinations. A new policy is one entry in one of these lists.
 
-#include <algorithm>
-#include <string>
 #include <vector>
 
-#include <tessera/runtime/any_model.hpp>
+#include <tessera/models/transformer.hpp>
+#include <tessera/runtime/combination.hpp>
 
 namespace tessera {
 
@@ -30,16 +29,6 @@ struct BackendChoice<ScalarBackend> {
   static constexpr std::string_view name = "scalar";
 };
 using Backends = TypeList<XsimdBackend<>, ScalarBackend>;
-
-/// One instantiation of Transformer, by the names of its policies.
-struct Combination {
-  std::string_view sharding;
-  std::string_view decode;
-  std::string_view softmax;
-  std::string_view backend;
-  void (*check)(const ModelConfig&, const Ranks&);  ///< throws Error for more ranks than the sharding can use
-  std::unique_ptr<AnyModel> (*make)(Communicator, ModelConfig, ModelWeights, TransformerOptions);
-};
 
 namespace detail {
 
@@ -74,15 +63,6 @@ void add_shardings(std::vector<Combination>& table, TypeList<Sharding...>) {
   std::vector<Combination> table;
   detail::add_shardings(table, Shardings{});
   return table;
-}
-
-/// The names of a list of policies, each once, in order: for --help and for errors.
-template <class... Policies>
-[[nodiscard]] std::vector<std::string> names_of(TypeList<Policies...>) {
-  std::vector<std::string> names;
-  for (const std::string_view name : {Policies::name...})
-    if (std::find(names.begin(), names.end(), name) == names.end()) names.emplace_back(name);
-  return names;
 }
 
 }  // namespace tessera

@@ -1,12 +1,14 @@
 #pragma once
 // Logits that are split over ranks by vocabulary: the best id of all, and whole rows where somebody asks for them.
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/core/buffer.hpp>
-#include <tessera/models/transformer.hpp>
+#include <tessera/models/request.hpp>
+#include <tessera/policies/plan.hpp>
 
 namespace tessera {
 

@@ -1,0 +1,22 @@
+#pragma once
+// A choice of policies by name, without the types: what programs pick from.
+
+#include <memory>
+#include <string_view>
+
+#include <tessera/models/weights.hpp>
+#include <tessera/runtime/any_model.hpp>
+
+namespace tessera {
+
+/// One instantiation of Transformer, by the names of its policies.
+struct Combination {
+  std::string_view sharding;
+  std::string_view decode;
+  std::string_view softmax;
+  std::string_view backend;
+  void (*check)(const ModelConfig&, const Ranks&);  ///< throws Error for more ranks than the sharding can use
+  std::unique_ptr<AnyModel> (*make)(Communicator, ModelConfig, ModelWeights, TransformerOptions);
+};
+
+}  // namespace tessera
