@@ -1,6 +1,8 @@
 #pragma once
 // The one way to finish a started move: spin briefly, then sleep, never past a deadline.
 
+#include <sched.h>
+
 #include <algorithm>
 #include <chrono>
 #include <thread>
@@ -19,19 +21,39 @@ concept BlockingCollectives = Collectives<C> && requires(C& c, Ticket ticket, Wa
   { c.wait_until(ticket, deadline) } -> std::same_as<bool>;
 };
 
+/// A polled transport that knows whether each rank of this machine can have a core to itself.
+template <class C>
+concept CoreAwareCollectives = Collectives<C> && requires(const C& c) {
+  { c.has_core_each() } -> std::same_as<bool>;
+};
+
+/// Cores that this process may run on.
+[[nodiscard]] inline int allowed_cores() {
+  cpu_set_t allowed;
+  return ::sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : 1;
+}
+
 /// Finishes `ticket`; false when `deadline` came first (the move is then still under way).
 ///
-/// Ranks with a core each meet within microseconds: spin that long. Ranks that share a core must leave it for the
-/// others to arrive at all: sleep, an eighth of the time waited so far, so that sleeping adds little to any wait.
+/// Ranks with a core each meet within microseconds, and a large message moves only while both test: they test for a
+/// millisecond, offering the core to whoever else wants it. Ranks that share a core must leave it for the others to
+/// arrive at all: they test for 50 us, then sleep an eighth of the time waited so far, so that sleeping adds little.
+/// Measured on two cores with MPICH 4.0.2: an allreduce of 1 MiB on two ranks 140 us (730 us when sleeping after 50
+/// us); of 8 bytes on four ranks 150 us (1300 us when testing for a millisecond).
 template <Collectives C>
 [[nodiscard]] bool await(C& collectives, Ticket ticket, WaitClock::time_point deadline) {
   if constexpr (BlockingCollectives<C>) {
     return collectives.wait_until(ticket, deadline);
   } else {
     using namespace std::chrono_literals;
-    constexpr auto spin = 50us;
     constexpr WaitClock::duration longest_sleep = 1ms;
     constexpr int tests_per_look = 16;  // reading the clock costs about as much as a test
+    WaitClock::duration spin = 50us;
+    bool yields = false;
+    if constexpr (CoreAwareCollectives<C>) {
+      yields = collectives.has_core_each();
+      if (yields) spin = 1ms;
+    }
     if (collectives.test(ticket)) return true;
     const auto start = WaitClock::now();
     for (;;) {
@@ -39,7 +61,11 @@ template <Collectives C>
         if (collectives.test(ticket)) return true;
       const auto now = WaitClock::now();
       if (now >= deadline) return false;
-      if (now - start > spin) std::this_thread::sleep_for(std::min(longest_sleep, (now - start) / 8));
+      if (now - start > spin) {
+        std::this_thread::sleep_for(std::min(longest_sleep, (now - start) / 8));
+      } else if (yields) {
+        std::this_thread::yield();
+      }
     }
   }
 }

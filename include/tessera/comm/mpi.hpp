@@ -75,6 +75,7 @@ class Mpi {
   [[nodiscard]] int size() const { return size_; }
   [[nodiscard]] std::string_view name() const { return "mpi"; }
   [[nodiscard]] MPI_Comm comm() const { return comm_; }
+  [[nodiscard]] bool has_core_each() const { return has_core_each_; }
 
   Ticket start_allgather(std::span<const std::byte> mine, std::span<std::byte> all, std::span<const index_t> counts) {
     const auto [ticket, move] = claim();
@@ -182,6 +183,12 @@ class Mpi {
   Mpi(Owned, MPI_Comm owned, MpiOptions options) : comm_(owned), options_(options) {
     check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
     check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+    MPI_Comm machine = MPI_COMM_NULL;
+    int ranks_here = 1;
+    check_mpi(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine), "MPI_Comm_split_type");
+    check_mpi(MPI_Comm_size(machine, &ranks_here), "MPI_Comm_size");
+    check_mpi(MPI_Comm_free(&machine), "MPI_Comm_free");
+    has_core_each_ = ranks_here <= allowed_cores();
   }
 
   [[nodiscard]] static MPI_Comm duplicate(MPI_Comm parent) {
@@ -237,6 +244,7 @@ class Mpi {
   MpiOptions options_;
   int rank_ = 0;
   int size_ = 1;
+  bool has_core_each_ = false;
   std::deque<Move> moves_;  // a deque: MPI holds pointers into it while moves are added
 };
 

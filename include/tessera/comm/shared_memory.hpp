@@ -255,8 +255,7 @@ SharedMemory::SharedMemory(int rank_outside, const std::vector<int>& members, Ga
   require(mine.good, problem);
   for (const int member : members)
     require(outcomes[static_cast<std::size_t>(member)].good, "shared memory: rank ", member, " could not open it");
-  cpu_set_t allowed;
-  spins_ = ::sched_getaffinity(0, sizeof allowed, &allowed) == 0 && CPU_COUNT(&allowed) >= size_;
+  spins_ = size_ <= allowed_cores();
 }
 
 inline bool SharedMemory::everyone_reached(std::uint32_t goal) {
@@ -392,7 +391,10 @@ inline bool SharedMemory::wait_until(Ticket ticket, WaitClock::time_point deadli
     const auto now = WaitClock::now();
     if (now >= deadline) return false;
     if (spin_until == WaitClock::time_point::min()) spin_until = now + spin;
-    if (spins_ && now < spin_until) continue;
+    if (spins_ && now < spin_until) {
+      ::sched_yield();  // the awaited rank may have been put on this very core
+      continue;
+    }
     SharedCounter& counter = block(awaited_).steps_begun;
     counter.sleep_until(goal_, std::min(deadline, now + look_around));
     if (!counter.reached(goal_) && WaitClock::now() - now >= look_around) require_alive(awaited_);
