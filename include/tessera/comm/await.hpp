@@ -28,7 +28,7 @@ concept CoreAwareCollectives = Collectives<C> && requires(const C& c) {
 };
 
 /// Cores that this process may run on.
-[[nodiscard]] inline int allowed_cores() {
+[[nodiscard]] inline int schedulable_cores() {
   cpu_set_t allowed;
   return ::sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : 1;
 }

@@ -188,7 +188,7 @@ class Mpi {
     check_mpi(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine), "MPI_Comm_split_type");
     check_mpi(MPI_Comm_size(machine, &ranks_here), "MPI_Comm_size");
     check_mpi(MPI_Comm_free(&machine), "MPI_Comm_free");
-    has_core_each_ = ranks_here <= allowed_cores();
+    has_core_each_ = ranks_here <= schedulable_cores();
   }
 
   [[nodiscard]] static MPI_Comm duplicate(MPI_Comm parent) {

@@ -4,13 +4,15 @@
 #include <sched.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
+#include <cstring>
 #include <numeric>
-#include <random>
 #include <vector>
 
 #include <tessera/comm/communicator.hpp>
-#include <tessera/comm/shared_segment.hpp>
+#include <tessera/comm/shared_group.hpp>
 
 namespace tessera {
 
@@ -28,7 +30,7 @@ class SharedMemory {
  public:
   /// Collective. Errors: Error on all ranks when the ranks do not share a machine or its memory is short.
   [[nodiscard]] static SharedMemory over(Communicator via) {
-    return {via.rank(), everyone(via.size()), [&](const Offer& mine) { return gather(via, mine); }};
+    return SharedMemory({via.rank(), everyone(via.size()), [&](const Offer& mine) { return gather(via, mine); }});
   }
 
   [[nodiscard]] int rank() const { return rank_; }
@@ -47,7 +49,7 @@ class SharedMemory {
     Move& move = claim(Kind::alltoall, send, receive.data());
     set_begins(move.send_begin, send_counts);
     set_begins(move.receive_begin, receive_counts);
-    move.header.steps = steps(*std::max_element(send_counts.begin(), send_counts.end()), part_bytes());
+    move.header.steps = steps(*std::max_element(send_counts.begin(), send_counts.end()), group_.part_bytes());
     return start();
   }
 
@@ -66,7 +68,7 @@ class SharedMemory {
     set_begins(move.send_begin, counts, sizeof(float));
     const index_t longest =
         counts.empty() ? move.header.bytes : *std::max_element(counts.begin(), counts.end()) * index_t{sizeof(float)};
-    move.header.steps = steps(longest, counts.empty() ? buffer_bytes : part_bytes());
+    move.header.steps = steps(longest, counts.empty() ? buffer_bytes : group_.part_bytes());
     return start();
   }
 
@@ -80,25 +82,15 @@ class SharedMemory {
   [[nodiscard]] SharedMemory split(int color, int key);
 
  private:
-  static constexpr index_t buffer_bytes = 512 << 10;  // two per rank: they stay in the second-level cache
+  using Kind = shared::Kind;
+  using Header = shared::Header;
+  using Offer = shared::Offer;
+  static constexpr index_t buffer_bytes = shared::Group::buffer_bytes;
   static constexpr auto spin = std::chrono::microseconds(50);
   static constexpr auto look_around = std::chrono::milliseconds(500);  // sleeping ranks look whether the others live
 
-  enum class Kind : std::int32_t { allgather, alltoall, exchange, reduce_all, reduce_parts };
-
-  /// What a rank tells the others about its move, in the move's first step.
-  struct Header {
-    Kind kind;
-    std::int32_t dest;
-    index_t bytes;
-    index_t steps;
-  };
-
-  struct RankBlock {
-    SharedCounter steps_begun;
-    std::array<Header, 2> headers;
-    pid_t process;
-  };
+  explicit SharedMemory(shared::Group group)
+      : group_(std::move(group)), rank_(group_.rank()), size_(group_.size()), spins_(size_ <= schedulable_cores()) {}
 
   struct Move {
     Header header{};
@@ -110,19 +102,6 @@ class SharedMemory {
     index_t step = 0;
     index_t steps = 0;
   };
-
-  /// What ranks tell each other to meet in a segment.
-  struct Offer {
-    std::uint64_t cookie = 0;
-    pid_t process = 0;
-    int file = -1;
-    int color = 0;
-    int key = 0;
-    bool good = true;
-  };
-
-  template <class Gather>
-  SharedMemory(int rank_outside, const std::vector<int>& members, Gather&& gather_offers);
 
   static std::vector<int> everyone(int ranks) {
     std::vector<int> all(static_cast<std::size_t>(ranks));
@@ -143,24 +122,6 @@ class SharedMemory {
         WaitClock::time_point::max());
     return all;
   }
-
-  // Where things lie in the segment: a cookie, a block per rank, two buffers per rank.
-  static constexpr std::size_t page = 4096;
-  [[nodiscard]] static std::size_t blocks_bytes(int ranks) {
-    return (sizeof(RankBlock) * static_cast<std::size_t>(ranks) + 64 + page - 1) / page * page;
-  }
-  [[nodiscard]] static std::size_t segment_bytes(int ranks) {
-    return blocks_bytes(ranks) + static_cast<std::size_t>(ranks) * 2 * buffer_bytes;
-  }
-  [[nodiscard]] std::uint64_t& cookie() const { return *reinterpret_cast<std::uint64_t*>(segment_.data()); }
-  [[nodiscard]] RankBlock& block(int r) const { return reinterpret_cast<RankBlock*>(segment_.data() + 64)[r]; }
-  /// Rank r's buffer in the current step.
-  [[nodiscard]] std::byte* buffer(int r) const {
-    return segment_.data() + blocks_bytes(size_) +
-           (static_cast<std::size_t>(r) * 2 + step_ % 2) * static_cast<std::size_t>(buffer_bytes);
-  }
-  /// In moves with a piece for each rank, a buffer is cut into one part for each.
-  [[nodiscard]] index_t part_bytes() const { return buffer_bytes / size_ / 64 * 64; }
 
   [[nodiscard]] static index_t steps(index_t bytes, index_t per_step) {
     return std::max<index_t>(1, (bytes + per_step - 1) / per_step);
@@ -209,10 +170,10 @@ class SharedMemory {
   void sum_chunk(std::byte* to, const std::byte* own, index_t offset, std::size_t bytes) const;
   void require_alive(int r) const;
 
-  SharedSegment segment_;
-  int rank_ = 0;
-  int size_ = 1;
-  bool spins_ = false;
+  shared::Group group_;
+  int rank_;
+  int size_;
+  bool spins_;
   std::uint32_t step_ = 0;  // begun by the group, this rank's view; wraps around
   bool written_ = false;    // this rank has written its part of step_
   int awaited_ = 0;
@@ -222,47 +183,11 @@ class SharedMemory {
   std::array<Move, moves_at_once> moves_;
 };
 
-template <class Gather>
-SharedMemory::SharedMemory(int rank_outside, const std::vector<int>& members, Gather&& gather_offers)
-    : size_(static_cast<int>(members.size())) {
-  while (members[static_cast<std::size_t>(rank_)] != rank_outside) ++rank_;
-  Offer mine;
-  std::string problem;
-  const auto attempt = [&](auto&& act) {
-    if (mine.good) try {
-        act();
-      } catch (const Error& error) {
-        mine.good = false;
-        problem = error.what();
-      }
-  };
-  attempt([&] {
-    if (rank_ != 0) return;
-    segment_ = SharedSegment(segment_bytes(size_));
-    std::random_device entropy;
-    cookie() = (static_cast<std::uint64_t>(entropy()) << 32) + entropy();
-    mine.cookie = cookie(), mine.process = ::getpid(), mine.file = segment_.file();
-  });
-  const Offer leader = gather_offers(mine)[static_cast<std::size_t>(members[0])];
-  attempt([&] {
-    require(leader.good, "shared memory: rank 0 could not make it");
-    if (rank_ != 0) segment_ = SharedSegment(leader.process, leader.file, segment_bytes(size_));
-    require(cookie() == leader.cookie, "shared memory: the ranks do not share a machine");
-    block(rank_).process = ::getpid();
-  });
-  const auto outcomes = gather_offers(mine);  // everybody has opened it, or not
-  segment_.close_file();
-  require(mine.good, problem);
-  for (const int member : members)
-    require(outcomes[static_cast<std::size_t>(member)].good, "shared memory: rank ", member, " could not open it");
-  spins_ = size_ <= allowed_cores();
-}
-
 inline bool SharedMemory::everyone_reached(std::uint32_t goal) {
   // The rank that was awaited last time comes first: most calls end there.
   for (int i = 0; i < size_; ++i) {
     const int r = awaited_ + i < size_ ? awaited_ + i : awaited_ + i - size_;
-    if (block(r).steps_begun.reached(goal)) continue;
+    if (group_.block(r).steps_begun.reached(goal)) continue;
     awaited_ = r, goal_ = goal;
     return false;
   }
@@ -274,9 +199,9 @@ inline void SharedMemory::progress() {
     Move& move = moves_[static_cast<std::size_t>(moves_finished_ % moves_at_once)];
     if (!written_) {
       if (!everyone_reached(step_)) return;
-      if (move.step == 0) block(rank_).headers[step_ % 2] = move.header;
+      if (move.step == 0) group_.block(rank_).headers[step_ % 2] = move.header;
       write_chunk(move);
-      block(rank_).steps_begun.raise();
+      group_.block(rank_).steps_begun.raise();
       written_ = true;
     }
     if (!everyone_reached(step_ + 1)) return;
@@ -291,7 +216,7 @@ inline void SharedMemory::progress() {
 }
 
 inline void SharedMemory::write_chunk(const Move& move) {
-  std::byte* mine = buffer(rank_);
+  std::byte* mine = group_.buffer(rank_, step_);
   switch (move.header.kind) {
     case Kind::exchange:
       if (move.header.dest == no_rank || move.header.dest == rank_) return;
@@ -307,8 +232,8 @@ inline void SharedMemory::write_chunk(const Move& move) {
     case Kind::reduce_parts:
       for (int r = 0; r < size_; ++r) {
         if (r == rank_) continue;
-        const Chunk chunk = chunk_of(move.send_begin, r, move.step, part_bytes());
-        copy(mine + r * part_bytes(), move.send + chunk.begin, chunk.bytes);
+        const Chunk chunk = chunk_of(move.send_begin, r, move.step, group_.part_bytes());
+        copy(mine + r * group_.part_bytes(), move.send + chunk.begin, chunk.bytes);
       }
   }
 }
@@ -317,7 +242,7 @@ inline void SharedMemory::write_chunk(const Move& move) {
 inline void SharedMemory::read_headers(Move& move) {
   move.steps = 1;
   for (int r = 0; r < size_; ++r) {
-    const Header& header = block(r).headers[step_ % 2];
+    const Header& header = group_.block(r).headers[step_ % 2];
     require(header.kind == move.header.kind, "rank ", rank_, " of ", size_, " and rank ", r,
             " are in different operations at the same time");
     move.steps = std::max(move.steps, header.steps);
@@ -340,11 +265,11 @@ inline void SharedMemory::read_chunk(const Move& move) {
     case Kind::allgather:
     case Kind::alltoall: {
       const bool parts = move.header.kind == Kind::alltoall;
-      const index_t per_step = parts ? part_bytes() : buffer_bytes;
+      const index_t per_step = parts ? group_.part_bytes() : buffer_bytes;
       for (int i = 0; i < size_; ++i) {
         const int r = (rank_ + i) % size_;
         const Chunk chunk = chunk_of(move.receive_begin, r, move.step, per_step);
-        const std::byte* from = buffer(r) + (parts ? rank_ * part_bytes() : 0);
+        const std::byte* from = group_.buffer(r, step_) + (parts ? rank_ * group_.part_bytes() : 0);
         if (r == rank_) {  // own data skip the buffer
           const index_t own = parts ? move.send_begin[static_cast<std::size_t>(rank_)] : 0;
           from = move.send + own + (chunk.begin - move.receive_begin[static_cast<std::size_t>(rank_)]);
@@ -357,7 +282,7 @@ inline void SharedMemory::read_chunk(const Move& move) {
       if (move.source == no_rank) return;
       if (move.source == rank_) return copy(move.receive, move.send, static_cast<std::size_t>(move.header.bytes));
       const Chunk chunk = chunk_of(0, move.receive_begin[1], move.step, buffer_bytes);
-      copy(move.receive + chunk.begin, buffer(move.source), chunk.bytes);
+      copy(move.receive + chunk.begin, group_.buffer(move.source, step_), chunk.bytes);
       return;
     }
     case Kind::reduce_all: {
@@ -366,16 +291,16 @@ inline void SharedMemory::read_chunk(const Move& move) {
       return;
     }
     case Kind::reduce_parts: {
-      const Chunk chunk = chunk_of(move.send_begin, rank_, move.step, part_bytes());
+      const Chunk chunk = chunk_of(move.send_begin, rank_, move.step, group_.part_bytes());
       std::byte* to = move.receive + (chunk.begin - move.send_begin[static_cast<std::size_t>(rank_)]);
-      sum_chunk(to, move.send + chunk.begin, rank_ * part_bytes(), chunk.bytes);
+      sum_chunk(to, move.send + chunk.begin, rank_ * group_.part_bytes(), chunk.bytes);
     }
   }
 }
 
 inline void SharedMemory::sum_chunk(std::byte* to, const std::byte* own, index_t offset, std::size_t bytes) const {
   sum_in_rank_order(
-      size_, [&](int r) { return reinterpret_cast<const float*>(r == rank_ ? own : buffer(r) + offset); },
+      size_, [&](int r) { return reinterpret_cast<const float*>(r == rank_ ? own : group_.buffer(r, step_) + offset); },
       std::span(reinterpret_cast<float*>(to), bytes / sizeof(float)));
 }
 
@@ -395,15 +320,15 @@ inline bool SharedMemory::wait_until(Ticket ticket, WaitClock::time_point deadli
       ::sched_yield();  // the awaited rank may have been put on this very core
       continue;
     }
-    SharedCounter& counter = block(awaited_).steps_begun;
+    SharedCounter& counter = group_.block(awaited_).steps_begun;
     counter.sleep_until(goal_, std::min(deadline, now + look_around));
     if (!counter.reached(goal_) && WaitClock::now() - now >= look_around) require_alive(awaited_);
   }
 }
 
-/// A killed rank is noticed without waiting for the deadline.
+/// A killed rank is noticed, as soon as its launcher has reaped it, without waiting for the deadline.
 inline void SharedMemory::require_alive(int r) const {
-  const pid_t process = block(r).process;
+  const pid_t process = group_.block(r).process;
   require(::kill(process, 0) == 0 || errno != ESRCH, "rank ", r, " of ", size_, " (process ", process, ") has died");
 }
 
@@ -415,7 +340,7 @@ inline SharedMemory SharedMemory::split(int color, int key) {
   std::vector<int> members = everyone(size_);
   std::erase_if(members, [&](int r) { return at(r).color != color; });
   std::stable_sort(members.begin(), members.end(), [&](int a, int b) { return at(a).key < at(b).key; });
-  return {rank_, members, [&](const Offer& mine) { return gather_here(mine); }};
+  return SharedMemory({rank_, members, [&](const Offer& mine) { return gather_here(mine); }});
 }
 
 static_assert(ReducingCollectives<SharedMemory> && BlockingCollectives<SharedMemory>);

@@ -17,7 +17,7 @@ namespace tessera {
 
 /// Sizes of the blocks, by the caches that every machine has: 32 KiB or more of L1, 256 KiB or more of L2 per core.
 template <SimdBackend B>
-struct BlockShape {
+struct PanelShape {
   /// Columns of weights: a panel of tokens, depth x tokens floats, is half of L1.
   static constexpr index_t depth = 256;
   /// Panels of weight rows that share a pass over the tokens.
@@ -32,7 +32,7 @@ struct BlockShape {
 /// One worker's memory for a block: widened weights, and the sums [row][lanes] of each panel of tokens.
 template <SimdBackend B>
 struct BlockScratch {
-  using Shape = BlockShape<B>;
+  using Shape = PanelShape<B>;
   float* weights = nullptr;
   float* sums = nullptr;
 
@@ -55,7 +55,7 @@ struct RowPanel {
 template <SimdBackend B>
 void multiply_block(const TokenPanels<B>& tokens, const RowBlock& block, const RowBlock* next,
                     BlockScratch<B> scratch) {
-  using Shape = BlockShape<B>;
+  using Shape = PanelShape<B>;
   constexpr index_t stride = Shape::row_stride;
   constexpr index_t tile_rows = TileShape<B>::rows;
   std::array<RowPanel, Shape::row_panels + 2> panels;
@@ -116,7 +116,7 @@ void store_block(const TokenPanels<B>& tokens, const float* sums, const Product&
   for (index_t p = 0; p < tokens.count(); ++p) {
     const index_t stride = tokens.vectors(p) * W;
     for (index_t v = 0; v < tokens.vectors(p); ++v) {
-      const float* panel = sums + p * tokens.tokens_per_panel * BlockShape<B>::max_rows + v * W;
+      const float* panel = sums + p * tokens.tokens_per_panel * PanelShape<B>::max_rows + v * W;
       const index_t first = p * tokens.tokens_per_panel + v * W;
       const index_t lanes = std::min(W, tokens.tokens - first);
       for (index_t row = 0; row < rows; row += W) {
@@ -141,7 +141,7 @@ void store_block(const TokenPanels<B>& tokens, const float* sums, const Product&
 /// Collective. The products of x with the rows `mine` of all products; all workers' rows tile the products.
 template <SimdBackend B, class ProductAt>
 void multiply_panels(Worker& worker, ConstActivations x, const ProductAt& product_at, index_t products, Range mine) {
-  using Shape = BlockShape<B>;
+  using Shape = PanelShape<B>;
   const index_t passes = ceil_div(x.rows, Shape::tokens);
   const index_t most_tokens = std::min(x.rows, Shape::tokens);
   auto* storage = worker.shared_scratch<float>(TokenPanels<B>::floats(most_tokens, x.cols));
