@@ -13,6 +13,20 @@ class AllGatherKv {
   using Cache = Storage;
   static constexpr std::string_view strategy = "sequence";
 
+  [[nodiscard]] static Traffic traffic(const ModelConfig& config, const WeightSlice& slice, const Ranks& ranks,
+                                       const Step& step) {
+    const index_t head = 2 * config.head_dim;
+    Traffic traffic;
+    traffic.add(Collective::allgather, 1, step.rows * slice.kv_heads.size() * head);
+    if (past_of(step) == 0) return traffic;
+    index_t cached = 0;
+    for (index_t r = 0; r < ranks.size; ++r) {
+      const CacheLayout theirs = Storage::layout(config, slice, ranks.at(r));
+      for (const Segment& s : step.segments) cached += theirs.slots(s.sequence, s.position) * theirs.kv_heads.size();
+    }
+    return traffic.add(Collective::allgather, 1, cached * head);
+  }
+
   explicit AllGatherKv(const TokenContext& context)
       : comm_(context.comm),
         ranks_(context.mesh.outer),

@@ -3,7 +3,7 @@
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/kernels/rows.hpp>
-#include <tessera/policies/plan.hpp>
+#include <tessera/policies/traffic.hpp>
 
 namespace tessera {
 
@@ -17,6 +17,8 @@ class WholeModel {
     return {{0, config.heads}, {0, config.kv_heads}, {0, config.intermediate}, {0, config.vocab}};
   }
   [[nodiscard]] static constexpr RowSet kept(const RowSet& computed, const Ranks&) { return computed; }
+  /// Of a layer in which the ranks of the inner dimension compute `rows` rows.
+  [[nodiscard]] static constexpr Traffic traffic(const ModelConfig&, const Ranks&, index_t /*rows*/) { return {}; }
 
   explicit WholeModel(const Communicator&, const ModelConfig&, const Ranks&, index_t /*max_rows*/) {}
 
@@ -42,6 +44,9 @@ class SplitHeads {
     return slice_by_heads(config, ranks);
   }
   [[nodiscard]] static constexpr RowSet kept(const RowSet& computed, const Ranks&) { return computed; }
+  [[nodiscard]] static constexpr Traffic traffic(const ModelConfig& config, const Ranks&, index_t rows) {
+    return Traffic{}.add(Collective::allreduce, 2, 2 * rows * config.hidden);
+  }
 
   explicit SplitHeads(const Communicator& comm, const ModelConfig&, const Ranks&, index_t /*max_rows*/) : comm_(comm) {}
 

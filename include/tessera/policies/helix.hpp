@@ -47,6 +47,15 @@ class HelixOn {
     return limits.max_tokens;
   }
 
+  /// What a rank asks of its communicators in a layer, for a softmax whose states merge.
+  [[nodiscard]] static Traffic traffic(const ModelConfig& config, const Ranks& ranks, const Step& step) {
+    const WeightSlice group = slice_by_heads(config, mesh_of<Shape>(ranks).inner);
+    return SplitHeads::traffic(config, ranks, step.rows)
+        .add(Collective::allgather, 1, step.rows * (group.q_heads.size() + 2 * group.kv_heads.size()) * config.head_dim)
+        .add(Collective::alltoall, 1, step.rows * group.q_heads.size() * (config.head_dim + 2));
+  }
+  [[nodiscard]] static Traffic selection_traffic(const ModelConfig&, const Step&) { return {}; }
+
   explicit HelixOn(const ShardingContext& context)
       : context_(context),
         mesh_(mesh_of<Shape>(context_.ranks())),

@@ -38,6 +38,17 @@ class Mesh {
     return std::min(limits.max_tokens, plan(config, ranks, limits.max_tokens).computed.size() + 4);
   }
 
+  /// What a rank asks of its communicators in a layer, for a softmax whose states merge.
+  [[nodiscard]] static Traffic traffic(const ModelConfig& config, const Ranks& ranks, const Step& step) {
+    Traffic traffic = Features::traffic(config, inner(ranks), plan(config, ranks, step.rows).computed.size());
+    return traffic += Tokens::traffic(config, Features::slice(config, inner(ranks)), mesh(ranks), step);
+  }
+  /// What it asks once in a step, to hand the wanted rows to all.
+  [[nodiscard]] static Traffic selection_traffic(const ModelConfig& config, const Step& step) {
+    return Traffic{}.add(Collective::allgather, replicated ? 0 : 1,
+                         replicated ? 0 : static_cast<index_t>(step.wanted.size()) * config.hidden);
+  }
+
   explicit Mesh(const ShardingContext& context)
       : context_(context),
         all_(context.comm),

@@ -33,6 +33,13 @@ class Phased {
     return std::max(Prefill::max_rows(config, ranks, limits), Decode::max_rows(config, ranks, decode_limits(limits)));
   }
 
+  [[nodiscard]] static Traffic traffic(const ModelConfig& config, const Ranks& ranks, const Step& step) {
+    return step.is_decode() ? Decode::traffic(config, ranks, step) : Prefill::traffic(config, ranks, step);
+  }
+  [[nodiscard]] static Traffic selection_traffic(const ModelConfig& config, const Step& step) {
+    return step.is_decode() ? Decode::selection_traffic(config, step) : Prefill::selection_traffic(config, step);
+  }
+
   explicit Phased(const ShardingContext& context)
       : prefill_(context),
         decode_({context.comm, context.config, decode_limits(context.limits), context.shares, context.inner}) {}

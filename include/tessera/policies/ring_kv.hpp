@@ -16,6 +16,19 @@ class RingKv {
   using Cache = CacheByPosition;
   static constexpr std::string_view strategy = "sequence_ring";
 
+  [[nodiscard]] static Traffic traffic(const ModelConfig& config, const WeightSlice& slice, const Ranks& ranks,
+                                       const Step& step) {
+    index_t rows = 0;  // of all blocks but the next rank's, which arrives last and goes no further
+    for (index_t r = 0; r < ranks.size; ++r) {
+      if (r == (ranks.rank + 1) % ranks.size) continue;
+      rows += zigzag_rows(step.rows, ranks, r).size();
+      for (const Segment& s : step.segments)
+        rows += Cache::layout(config, slice, ranks.at(r)).slots(s.sequence, s.position);
+    }
+    return Traffic{}.add(Collective::exchange, ranks.size - 1,
+                         ranks.size == 1 ? 0 : rows * slice.kv_heads.size() * 2 * config.head_dim);
+  }
+
   explicit RingKv(const TokenContext& context)
       : comm_(context.comm),
         ranks_(context.mesh.outer),

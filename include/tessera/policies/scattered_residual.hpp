@@ -23,6 +23,12 @@ class ScatteredResidual {
     return computed.sub(ranks.part(computed.size()));
   }
 
+  [[nodiscard]] static constexpr Traffic traffic(const ModelConfig& config, const Ranks&, index_t rows) {
+    return Traffic{}
+        .add(Collective::allgather, 2, 2 * rows * config.hidden)
+        .add(Collective::reduce_scatter, 2, 2 * rows * config.hidden);
+  }
+
   ScatteredResidual(const Communicator& comm, const ModelConfig& config, const Ranks& ranks, index_t max_rows)
       : comm_(comm),
         ranks_(ranks),

@@ -10,6 +10,7 @@
 #include <tessera/policies/limits.hpp>
 #include <tessera/policies/softmax.hpp>
 #include <tessera/policies/step.hpp>
+#include <tessera/policies/traffic.hpp>
 
 namespace tessera {
 
@@ -58,6 +59,9 @@ concept ShardingPolicy = requires(S sharding, const ModelConfig& config, const R
   // What memory is planned for: the most rows that a rank computes in a step, and the widest slice of the weights.
   { S::max_rows(config, ranks, Limits{}) } -> std::same_as<index_t>;
   { S::widest(config, ranks) } -> std::same_as<WeightSlice>;
+  // What a rank asks of its communicators in a layer of the step, and once in it to select rows.
+  { S::traffic(config, ranks, step) } -> std::same_as<Traffic>;
+  { S::selection_traffic(config, step) } -> std::same_as<Traffic>;
   sharding.visit(step, [](auto&) {});
 };
 

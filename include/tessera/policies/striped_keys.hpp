@@ -24,6 +24,20 @@ class StripedKeys {
     return {{0, config.kv_heads}, mesh.all.size, mesh.all.rank};
   }
 
+  [[nodiscard]] static Traffic traffic(const ModelConfig& config, const WeightSlice&, const MeshRanks& mesh,
+                                       const Step& step) {
+    const index_t head = 2 * config.head_dim;
+    Traffic traffic;
+    traffic.add(Collective::alltoall, 1, step.rows * provided(config, mesh.all).size() * head);
+    if (past_of(step) == 0) return traffic;
+    const CacheLayout mine = layout(config, {}, mesh);
+    index_t slots = 0;
+    index_t heads = 0;
+    for (const Segment& s : step.segments) slots += mine.slots(s.sequence, s.position);
+    for (index_t r = 0; r < mesh.all.size; ++r) heads += slice_by_heads(config, mesh.all.at(r)).kv_heads.size();
+    return traffic.add(Collective::alltoall, 1, slots * heads * head);
+  }
+
   explicit StripedKeys(const TokenContext& context)
       : comm_(context.all),
         config_(context.config),
@@ -35,6 +49,7 @@ class StripedKeys {
     index_t past_sent = 0;
     for (index_t r = 0; r < comm_.size(); ++r) {
       slices_.push_back(slice_by_heads(config_, context.mesh.all.at(r)));
+      provided_.push_back(provided(config_, context.mesh.all.at(r)));
       past_sent += slices_.back().kv_heads.size();
     }
     const Limits& limits = context.limits;
@@ -69,12 +84,14 @@ class StripedKeys {
   [[nodiscard]] const WeightSlice& mine() const { return slice_of(comm_.rank()); }
   [[nodiscard]] CacheLayout stripe(index_t r) const { return {{0, config_.kv_heads}, comm_.size(), r}; }
 
-  /// KV heads that rank `r` sends to the stripes: a head that several ranks hold comes from the first of them.
-  [[nodiscard]] Range provided(index_t r) const {
-    Range held = slice_of(r).kv_heads;
-    for (index_t before = 0; before < r; ++before) held.begin = std::max(held.begin, slice_of(before).kv_heads.end);
+  /// KV heads that a rank sends to the stripes: a head that several ranks hold comes from the first of them.
+  [[nodiscard]] static constexpr Range provided(const ModelConfig& config, const Ranks& ranks) {
+    Range held = slice_by_heads(config, ranks).kv_heads;
+    for (index_t r = 0; r < ranks.rank; ++r)
+      held.begin = std::max(held.begin, slice_by_heads(config, ranks.at(r)).kv_heads.end);
     return {held.begin, std::max(held.begin, held.end)};
   }
+  [[nodiscard]] Range provided(index_t r) const { return provided_[static_cast<std::size_t>(r)]; }
 
   /// New rows, of the heads that this rank provides, to the stripes that own their positions.
   void send_new(ConstActivations kv, KvCache& cache, index_t layer) {
@@ -169,6 +186,7 @@ class StripedKeys {
   AttentionTasks tasks_;
   KvCache staging_;
   std::vector<WeightSlice> slices_;  ///< of every rank
+  std::vector<Range> provided_;      ///< by every rank
   Buffer<float> sent_;
   Buffer<float> received_;
   std::vector<index_t> send_counts_;

@@ -3,6 +3,7 @@
 
 #include <tessera/policies/attention_tasks.hpp>
 #include <tessera/policies/stored_rows.hpp>
+#include <tessera/policies/traffic.hpp>
 
 namespace tessera {
 
@@ -25,6 +26,11 @@ class WholeSequence {
   [[nodiscard]] static constexpr RowSet rows(index_t n, const Ranks&) { return all_rows(n); }
   [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig&, const WeightSlice& slice, const MeshRanks&) {
     return {slice.kv_heads, 1, 0};
+  }
+
+  /// Of attention in a layer, for a softmax whose states merge.
+  [[nodiscard]] static Traffic traffic(const ModelConfig&, const WeightSlice&, const MeshRanks&, const Step&) {
+    return {};
   }
 
   explicit WholeSequence(const TokenContext& context)
@@ -63,6 +69,11 @@ class ZigzagTokens {
   [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig& config, const WeightSlice& slice,
                                                     const MeshRanks& mesh) {
     return Cache::layout(config, slice, mesh.outer);
+  }
+
+  [[nodiscard]] static Traffic traffic(const ModelConfig& config, const WeightSlice& slice, const MeshRanks& mesh,
+                                       const Step& step) {
+    return KvExchange::traffic(config, slice, mesh.outer, step);
   }
 
   explicit ZigzagTokens(const TokenContext& context) : exchange_(context) {}

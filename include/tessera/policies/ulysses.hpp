@@ -24,6 +24,19 @@ class TokensToHeads {
     return HeadKeys::layout(config, slice_by_heads(config, mesh.outer), mesh);
   }
 
+  [[nodiscard]] static Traffic traffic(const ModelConfig& config, const WeightSlice&, const MeshRanks& mesh,
+                                       const Step& step) {
+    const WeightSlice mine = slice_by_heads(config, mesh.outer);
+    index_t heads = 0;  // of a row, as often as they are sent
+    for (index_t r = 0; r < mesh.outer.size; ++r) {
+      const WeightSlice slice = slice_by_heads(config, mesh.outer.at(r));
+      heads += slice.q_heads.size() + 2 * slice.kv_heads.size();
+    }
+    Traffic traffic = HeadKeys::traffic(config, mine, mesh, step);
+    traffic.add(Collective::alltoall, 1, mesh.outer.part(step.rows).size() * heads * config.head_dim);
+    return traffic.add(Collective::alltoall, 1, step.rows * mine.q_heads.size() * config.head_dim);
+  }
+
   explicit TokensToHeads(const TokenContext& context)
       : comm_(context.comm),
         ranks_(context.mesh.outer),

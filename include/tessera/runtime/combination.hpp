@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include <tessera/models/weights.hpp>
+#include <tessera/policies/traffic.hpp>
 #include <tessera/runtime/any_model.hpp>
 
 namespace tessera {
@@ -16,6 +17,8 @@ struct Combination {
   std::string_view softmax;
   std::string_view backend;
   void (*check)(const ModelConfig&, const Ranks&);  ///< throws Error for more ranks than the sharding can use
+  Traffic (*traffic)(const ModelConfig&, const Ranks&, const Step&);  ///< of a layer; see policies/traffic.hpp
+  Traffic (*selection_traffic)(const ModelConfig&, const Step&);      ///< of a step
   std::unique_ptr<AnyModel> (*make)(Communicator, ModelConfig, ModelWeights, TransformerOptions);
 };
 

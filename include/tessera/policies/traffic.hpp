@@ -1,0 +1,46 @@
+#pragma once
+// What a policy asks of its communicators in a layer, as arithmetic: held to what is counted when it runs, printed by
+// the planner.
+
+#include <array>
+
+#include <tessera/comm/operations.hpp>
+#include <tessera/policies/plan.hpp>
+#include <tessera/policies/step.hpp>
+
+namespace tessera {
+
+/// Calls and payload of one rank, by kind of operation; payload as comm/recording.hpp counts it.
+struct Traffic {
+  struct Row {
+    index_t calls = 0;
+    index_t bytes = 0;
+    friend constexpr bool operator==(const Row&, const Row&) = default;
+  };
+  std::array<Row, collective_kinds> rows{};
+
+  [[nodiscard]] constexpr const Row& operator[](Collective kind) const { return rows[static_cast<std::size_t>(kind)]; }
+
+  /// Adds `calls` operations that move `floats` floats in all.
+  constexpr Traffic& add(Collective kind, index_t calls, index_t floats) {
+    Row& row = rows[static_cast<std::size_t>(kind)];
+    row.calls += calls;
+    row.bytes += floats * static_cast<index_t>(sizeof(float));
+    return *this;
+  }
+  constexpr Traffic& operator+=(const Traffic& more) {
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      rows[i].calls += more.rows[i].calls, rows[i].bytes += more.rows[i].bytes;
+    return *this;
+  }
+  friend constexpr bool operator==(const Traffic&, const Traffic&) = default;
+};
+
+/// Positions that the cache already holds of the step's sequences.
+[[nodiscard]] constexpr index_t past_of(const Step& step) {
+  index_t past = 0;
+  for (const Segment& s : step.segments) past += s.position;
+  return past;
+}
+
+}  // namespace tessera
