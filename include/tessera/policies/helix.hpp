@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <tessera/comm/loopback.hpp>
+#include <tessera/policies/attention_tasks.hpp>
 #include <tessera/policies/feature_split.hpp>
 #include <tessera/policies/mesh_shape.hpp>
 #include <tessera/policies/row_selection.hpp>
