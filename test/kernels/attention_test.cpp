@@ -78,10 +78,11 @@ TEST_CASE("cuts never decrease, keep to the grain, and give every worker about t
           return cost + static_cast<double>(attention_cost(block, few)) * static_cast<double>(c.key) /
                             static_cast<double>(block.keys());
         };
-        double largest = 0;
-        for (const AttentionBlock& b : blocks)
-          largest = std::max(largest, static_cast<double>(attention_cost(b, few)) * (key_grain == 0 ? 1.0 : grain * 1.0) /
-                                          (key_grain == 0 ? 1.0 : static_cast<double>(std::max<index_t>(1, b.keys()))));
+        double largest = 0;  // what cannot be divided
+        for (const AttentionBlock& b : blocks) {
+          const index_t pieces = key_grain == 0 ? 1 : ceil_div(std::max<index_t>(1, b.keys()), key_grain);
+          largest = std::max(largest, static_cast<double>(attention_cost(b, few)) / static_cast<double>(pieces));
+        }
         const double even = cost_before(cuts.back()) / static_cast<double>(workers);
         for (std::size_t w = 0; w + 1 < cuts.size(); ++w) {
           CAPTURE(s.layout.heads, workers, key_grain, w);
@@ -137,7 +138,8 @@ TEMPLATE_TEST_CASE("the tile kernels equal plain loops for every count and head 
           for (index_t i = 0; i < panel; ++i) {
             double expected = 0;
             for (index_t d = 0; i < queries && d < head_dim; ++d)
-              expected += 0.5 * q[static_cast<std::size_t>(i * head_dim + d)] * k[static_cast<std::size_t>(j * head_dim + d)];
+              expected += 0.5 * q[static_cast<std::size_t>(i * head_dim + d)] *
+                          k[static_cast<std::size_t>(j * head_dim + d)];
             error = std::max(error, std::abs(expected - scores[static_cast<std::size_t>(j * panel + i)]));
           }
         CHECK(error < 1e-5);

@@ -68,6 +68,7 @@ std::vector<std::vector<std::vector<index_t>>> shapes() {
       {causal(0, 33), {}, {0, 0}, causal(17, 40), {300}},
       {{3, 3, 3, 50, 50, 129, 129, 260}},
       {{127}, {128}, {129}, {1}},
+      {{1537}, {4001}},  // long contexts, which several workers share
   };
 }
 

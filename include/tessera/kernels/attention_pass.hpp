@@ -155,21 +155,22 @@ class AttentionPass {
     for (index_t q = 0; q < queries; ++q)
       scale_row<B>(query(problem, block, q), problem.scale, head_dim_, packed_ + q * head_dim_);
     const KeyValueView& cache = block.task->cache;
-    for (index_t first = keys.begin; first < keys.end; first += tile_) {
-      const index_t count = std::min({keys.end, first + tile_, visible_[queries - 1]}) - first;
+    // The fewer queries, the longer the tile that fits: memory is read fastest in long runs.
+    const index_t tile = tile_ * panel / queries;
+    for (index_t first = keys.begin; first < keys.end; first += tile) {
+      const index_t count = std::min({keys.end, first + tile, visible_[queries - 1]}) - first;
       if (count <= 0) break;
       dot_rows<B>(packed_, queries, head_dim_, cache.key(block.kv_head, first), cache.slot_stride, count, scores_,
-                  tile_);
+                  tile);
       limit(0, queries, first, count);
-      for (index_t q = 0; q < queries; ++q) update_row(q, limits_[q]);
-      weigh_few<B>(scores_, tile_, limits_, queries, cache.value(block.kv_head, first), cache.slot_stride, head_dim_,
+      for (index_t q = 0; q < queries; ++q) update_row(q, scores_ + q * tile, limits_[q]);
+      weigh_few<B>(scores_, tile, limits_, queries, cache.value(block.kv_head, first), cache.slot_stride, head_dim_,
                    states_.output);
     }
   }
 
   /// As update_states, for one query and its own `count` scores; scales its output as well.
-  void update_row(index_t q, index_t count) {
-    float* scores = scores_ + q * tile_;
+  void update_row(index_t q, float* scores, index_t count) {
     const float before = states_.maximum[q];
     const float m = maximum<B>(scores, count, before);
     const float shared = finite_maximum(m);
