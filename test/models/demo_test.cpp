@@ -73,10 +73,9 @@ constexpr std::size_t batch = 64;
 std::vector<std::string> wrong_words(const Demo& demo, const Combination& row, int ranks, Words words) {
   std::vector<std::vector<std::string>> wrong(static_cast<std::size_t>(ranks));
   InProcess::run(ranks, [&](Communicator comm) {
-    const bool hybrid = row.sharding.find(" x ") != std::string_view::npos;
     const auto model = row.make(comm, demo.config, demo.weights,
                                 {.limits = {.max_tokens = 2048, .max_positions = 160, .max_sequences = batch},
-                                 .inner = hybrid && ranks % 2 == 0 ? 2 : 1});
+                                 .inner = row.is_hybrid() && ranks % 2 == 0 ? 2 : 1});
     for (std::size_t i = 0; i < words.size(); i += batch) {
       const auto some = wrong_in_batch(*model, demo, words.subspan(i, std::min(batch, words.size() - i)));
       auto& mine = wrong[static_cast<std::size_t>(comm.rank())];

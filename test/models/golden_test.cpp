@@ -13,11 +13,9 @@ using program::Outcome;
 
 namespace {
 
-bool is_hybrid(const Combination& row) { return row.sharding.find(" x ") != std::string_view::npos; }
-
 /// The inner sizes to try: a hybrid's meshes that have two dimensions, or one.
 std::vector<index_t> inner_sizes(const Combination& row, index_t ranks) {
-  if (!is_hybrid(row)) return {1};
+  if (!row.is_hybrid()) return {1};
   std::vector<index_t> sizes;
   for (index_t inner = 1; inner <= ranks; ++inner)
     if (ranks % inner == 0) sizes.push_back(inner);
@@ -71,7 +69,7 @@ TEST_CASE("unequal shares of the work give the same logits and ids") {
   const Golden g = program::load_golden(std::filesystem::path(TESSERA_GOLDEN) / "qwen3-tiny");
   const std::vector<double> three = {3, 1, 2}, with_nothing = {1, 0, 4, 2};
   for (const Combination& row : program::shipped_combinations()) {
-    if (is_hybrid(row)) continue;
+    if (row.is_hybrid()) continue;
     for (const std::span<const double> shares : {std::span(three), std::span(with_nothing)}) {
       const Ranks ranks{0, static_cast<index_t>(shares.size()), shares};
       hold_to_golden(row, g, ranks, {1 << 20});
@@ -89,7 +87,7 @@ TEST_CASE("the same run gives the same bits again") {
       std::vector<float> last;
       InProcess::run(4, [&](Communicator comm) {
         const auto model = row.make(comm, g.config, g.weights,
-                                    {.limits = program::limits_of(g), .threads = 2, .inner = is_hybrid(row) ? 2 : 1});
+                                    {.limits = program::limits_of(g), .threads = 2, .inner = row.is_hybrid() ? 2 : 1});
         const Outcome outcome = program::run_golden(*model, g, {7});
         if (comm.rank() == 0) last = outcome.last_logits;
       });

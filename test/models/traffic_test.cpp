@@ -64,9 +64,8 @@ TEST_CASE("every policy asks its communicators for what its formula says, and fo
   const program::Golden g = program::load_golden(std::filesystem::path(TESSERA_GOLDEN) / "qwen3-uneven");
   for (const Combination& row : program::shipped_combinations()) {
     if (row.softmax != "online_softmax" || row.backend != "native") continue;
-    const bool hybrid = row.sharding.find(" x ") != std::string_view::npos;
     for (const int ranks : {1, 2, 3, 4, 6}) {
-      const index_t inner = hybrid && ranks % 2 == 0 ? 2 : 1;
+      const index_t inner = row.is_hybrid() && ranks % 2 == 0 ? 2 : 1;
       std::vector<std::vector<Asked>> asked(static_cast<std::size_t>(ranks));
       InProcess::run(ranks, [&](Communicator comm) {
         asked[static_cast<std::size_t>(comm.rank())] = run_steps(row, g, comm, inner);
@@ -90,7 +89,8 @@ TEST_CASE("HeadWise sums twice in a layer, after o_proj and after down_proj, and
   InProcess::run(4, [&](Communicator comm) {
     const Recorded recorded = record(comm);
     const auto model = program::shipped_combinations().front().make(
-        recorded.communicator, g.config, g.weights, {.limits = {.max_tokens = 64, .max_positions = 64, .max_sequences = 1}});
+        recorded.communicator, g.config, g.weights,
+        {.limits = {.max_tokens = 64, .max_positions = 64, .max_sequences = 1}});
     recorded.ledger->clear();
     const Chunk chunk{0, g.prompt, Wanted::last};
     model->step({&chunk, 1});

@@ -43,7 +43,7 @@ std::vector<program::Golden> goldens_in(const std::filesystem::path& folder) {
 
 /// A hybrid is verified with the largest inner dimension that leaves two groups or more.
 index_t inner_size(const Combination& row, index_t ranks) {
-  if (row.sharding.find(" x ") == std::string_view::npos) return 1;
+  if (!row.is_hybrid()) return 1;
   for (index_t inner = ranks / 2; inner > 1; --inner)
     if (ranks % inner == 0) return inner;
   return 1;

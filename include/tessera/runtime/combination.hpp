@@ -20,6 +20,9 @@ struct Combination {
   Traffic (*traffic)(const ModelConfig&, const Ranks&, const Step&);  ///< of a layer; see policies/traffic.hpp
   Traffic (*selection_traffic)(const ModelConfig&, const Step&);      ///< of a step
   std::unique_ptr<AnyModel> (*make)(Communicator, ModelConfig, ModelWeights, TransformerOptions);
+
+  /// Whether its ranks form a mesh of two dimensions, and want TransformerOptions::inner.
+  [[nodiscard]] bool is_hybrid() const { return sharding.find(" x ") != std::string_view::npos; }
 };
 
 }  // namespace tessera
