@@ -19,10 +19,10 @@ namespace tessera {
 /// One rank of a group on one machine, made collectively out of any communicator of the same ranks.
 ///
 /// A move is cut into steps; all ranks go through all steps of all moves in order. In a step a rank writes into its own
-/// buffer, raises its counter, and reads the others' buffers once their counters have come as far. Buffers are two per
-/// rank, used in turns: a rank that has raised its counter for step s has read what it wants of step s-1, so step s+1
-/// may overwrite that buffer when all counters have come to s. That is the only condition for writing; one raise and
-/// one look per step and rank, and no lock that a killed rank could hold.
+/// buffer, raises its counter, waits until all counters have come as far, and reads the others' buffers. Buffers are
+/// two per rank, used in turns, and that is all it takes: whoever has raised its counter for step s has read what it
+/// wants of step s-1, so that a rank which has seen all of them may write step s+1 over it. One raise and one look per
+/// step and rank, and no lock that a killed rank could hold.
 ///
 /// Waiting spins for 50 us when every rank can have a core, and then sleeps in the kernel; with more ranks than cores
 /// it sleeps at once.
@@ -198,7 +198,6 @@ inline void SharedMemory::progress() {
   while (moves_finished_ < moves_started_) {
     Move& move = moves_[static_cast<std::size_t>(moves_finished_ % moves_at_once)];
     if (!written_) {
-      if (!everyone_reached(step_)) return;
       if (move.step == 0) group_.block(rank_).headers[step_ % 2] = move.header;
       write_chunk(move);
       group_.block(rank_).steps_begun.raise();
