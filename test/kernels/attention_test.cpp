@@ -138,8 +138,8 @@ TEMPLATE_TEST_CASE("the tile kernels equal plain loops for every count and head 
           for (index_t i = 0; i < panel; ++i) {
             double expected = 0;
             for (index_t d = 0; i < queries && d < head_dim; ++d)
-              expected += 0.5 * q[static_cast<std::size_t>(i * head_dim + d)] *
-                          k[static_cast<std::size_t>(j * head_dim + d)];
+              expected +=
+                  0.5 * q[static_cast<std::size_t>(i * head_dim + d)] * k[static_cast<std::size_t>(j * head_dim + d)];
             error = std::max(error, std::abs(expected - scores[static_cast<std::size_t>(j * panel + i)]));
           }
         CHECK(error < 1e-5);

@@ -16,12 +16,17 @@ struct KeyTiles {
   bool may_split = true;               ///< over workers
 };
 
+/// In a trace: attention.
+inline constexpr TraceName trace_attend{"attend", TraceKind::kernel, "queries"};
+
 namespace detail {
 
 /// Blocks large enough to share each tile of keys well, and small enough that there are four for each worker.
 template <SimdBackend B>
 [[nodiscard]] BlockShape block_shape(const AttentionProblem& problem, index_t workers) {
   using Pass = AttentionPass<B>;
+  if (problem.blocks.queries > 0)
+    return {std::min(ceil_div(problem.blocks.queries, Pass::panel) * Pass::panel, Pass::capacity), Pass::panel};
   index_t queries = 0;
   for (const AttentionTask& task : problem.tasks) queries += task.rows * problem.layout.heads;
   const index_t panels = queries / (4 * workers * Pass::panel);
@@ -35,6 +40,7 @@ inline constexpr index_t few_queries = 8;
 /// keys; each is called once for every query, by any worker. Ends with a barrier.
 template <SimdBackend B, class Begin, class Finish>
 void attend_blocks(Worker& worker, const AttentionProblem& problem, KeyTiles tiles, Begin&& begin, Finish&& finish) {
+  const TraceScope scope(worker.lane(), trace_attend, problem.queries.rows);
   using Pass = AttentionPass<B>;
   const index_t head_dim = problem.layout.head_dim;
   const index_t workers = worker.count();

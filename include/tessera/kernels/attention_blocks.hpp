@@ -38,8 +38,8 @@ void for_each_block(const AttentionProblem& problem, BlockShape shape, F&& f) {
   for (const AttentionTask& task : problem.tasks) {
     for (index_t begin = 0; begin < layout.heads;) {
       const index_t kv_head = layout.kv_head(begin);
-      const index_t end = std::min({layout.heads, (kv_head + 1) * layout.group - layout.head_offset,
-                                    begin + shape.queries});
+      const index_t end =
+          std::min({layout.heads, (kv_head + 1) * layout.group - layout.head_offset, begin + shape.queries});
       const Range heads{begin, end};
       const index_t grain = std::max<index_t>(1, shape.grain / heads.size());
       const index_t most = std::max<index_t>(1, shape.queries / heads.size() / grain) * grain;

@@ -42,12 +42,19 @@ struct AttentionTask {
   const index_t* visible = nullptr;  ///< [rows]
 };
 
+/// How many queries and keys are worked on at a time; 0: as the caches suggest.
+struct AttentionBlocks {
+  index_t queries = 0;  ///< rounded up to whole registers, within what a worker's memory is planned for
+  index_t keys = 0;     ///< for a softmax in several passes; one that takes all keys at once has no such blocks
+};
+
 /// Softmax(q k^T * scale) v for every task: what a SoftmaxPolicy computes.
 struct AttentionProblem {
   HeadLayout layout;
   float scale = 1;
   ConstActivations queries;  ///< [rows, heads * head_dim]
   std::span<const AttentionTask> tasks;
+  AttentionBlocks blocks = {};
 };
 
 /// Softmax states of some keys, not yet normalised: for row r and head h the maximum score m, the sum l of

@@ -16,7 +16,8 @@ template <index_t N, class F>
 [[gnu::always_inline]] inline void unrolled(F&& f) {
   [&]<index_t... I>(std::integer_sequence<index_t, I...>) __attribute__((always_inline)) {
     (f(std::integral_constant<index_t, I>{}), ...);
-  }(std::make_integer_sequence<index_t, N>{});
+  }
+  (std::make_integer_sequence<index_t, N>{});
 }
 
 /// Shapes of the register blocks.
@@ -64,9 +65,7 @@ void score_block(const float* keys, index_t key_stride, const float* packed, ind
       unrolled<VECTORS>([&](auto v) { sums[j][v] = B::fma(k, q[v], sums[j][v]); });
     });
   }
-  unrolled<KEYS>([&](auto j) {
-    unrolled<VECTORS>([&](auto v) { B::store(scores + j * panel + v * W, sums[j][v]); });
-  });
+  unrolled<KEYS>([&](auto j) { unrolled<VECTORS>([&](auto v) { B::store(scores + j * panel + v * W, sums[j][v]); }); });
 }
 
 /// The same for any number of keys.

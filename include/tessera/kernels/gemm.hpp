@@ -3,8 +3,9 @@
 
 #include <span>
 
-#include <tessera/kernels/gemm_dot.hpp>
-#include <tessera/kernels/gemm_panels.hpp>
+#include <tessera/kernels/gemm_bf16.hpp>
+#include <tessera/kernels/gemm_f32.hpp>
+#include <tessera/kernels/quantised_f32.hpp>
 #include <tessera/parallel/team.hpp>
 
 namespace tessera {
@@ -16,11 +17,12 @@ struct Projection {
   Activations out;
 };
 
-namespace detail {
+/// In a trace: project().
+inline constexpr TraceName trace_project{"project", TraceKind::kernel, "rows"};
+/// In a trace: project_gated().
+inline constexpr TraceName trace_project_gated{"project_gated", TraceKind::kernel, "rows"};
 
-/// Tokens up to which dot products are faster than panels.
-template <SimdBackend B>
-inline constexpr index_t dot_tokens = 16;
+namespace detail {
 
 template <SimdBackend B, class ProductAt>
 void multiply(Worker& worker, ConstActivations x, const ProductAt& product_at, index_t products) {
@@ -29,38 +31,54 @@ void multiply(Worker& worker, ConstActivations x, const ProductAt& product_at, i
   // Whole cache lines of the output for each worker, unless some would then have nothing to do.
   constexpr index_t floats_per_line = 16;
   const Range mine = worker.share(rows, rows >= 4 * floats_per_line * worker.count() ? floats_per_line : 1);
-  if (x.rows <= dot_tokens<B>) {
-    multiply_dots<B>(x, product_at, products, mine);
+  const WeightView weight = product_at(0).weight.pieces[0];
+  if (is_blocks(weight.dtype)) {
+    multiply_decoded<B>(worker, x, product_at, products, mine);
+  } else if (multiplies_in_bf16<B>(weight)) {
+    if constexpr (MultipliesBf16<B>) multiply_bf16<B>(worker, x, product_at, products, mine);
   } else {
-    multiply_panels<B>(worker, x, product_at, products, mine);
+    multiply_floats<B>(worker, x, product_at, products, mine);
   }
   worker.barrier();
 }
 
 }  // namespace detail
 
+/// Whether one kernel multiplies with both.
+[[nodiscard]] inline bool same_kind(const WeightView& a, const WeightView& b) {
+  return is_blocks(a.dtype) == is_blocks(b.dtype) && a.arithmetic == b.arithmetic &&
+         (a.arithmetic != Arithmetic::bf16 || a.dtype == b.dtype);
+}
+
 /// Collective. out = x weight^T + bias for several weights of one input: x [T, K], weight [N, K], out [T, N]. Inputs
 /// are complete on entry; the results are visible to all workers on return. No output overlaps an input. A result
 /// depends on the shapes only, not on the number of workers.
 template <SimdBackend B>
 void project(Worker& worker, ConstActivations x, std::span<const Projection> projections) {
+  const TraceScope scope(worker.lane(), trace_project, projections.front().out.cols);
   for (const Projection& p : projections) {
     expect_shape(p.weight, p.out.cols, x.cols, "project: weight");
     expect_shape(p.out, x.rows, p.weight.rows, "project: out");
   }
-  const auto product_at = [&](index_t i) {
-    const Projection& p = projections[static_cast<std::size_t>(i)];
-    return Product{{{p.weight, WeightView{}}, 1}, p.bias, p.out};
-  };
-  detail::multiply<B>(worker, x, product_at, static_cast<index_t>(projections.size()));
+  // Neighbours of one kind share their rows among the workers as one list.
+  for (std::size_t begin = 0, end = 0; begin < projections.size(); begin = end) {
+    while (end < projections.size() && same_kind(projections[begin].weight, projections[end].weight)) ++end;
+    const auto product_at = [&](index_t i) {
+      const Projection& p = projections[begin + static_cast<std::size_t>(i)];
+      return Product{{{p.weight, WeightView{}}, 1}, p.bias, p.out};
+    };
+    detail::multiply<B>(worker, x, product_at, static_cast<index_t>(end - begin));
+  }
 }
 
 /// Collective. out = silu(x gate^T) * (x up^T): x [T, K], gate and up [N, K], out [T, N]. As project().
 template <SimdBackend B>
 void project_gated(Worker& worker, ConstActivations x, WeightView gate, WeightView up, Activations out) {
+  const TraceScope scope(worker.lane(), trace_project_gated, 2 * out.cols);
   expect_shape(gate, out.cols, x.cols, "project_gated: gate");
   expect_shape(up, out.cols, x.cols, "project_gated: up");
   expect_shape(out, x.rows, gate.rows, "project_gated: out");
+  require(same_kind(gate, up), "project_gated: gate is ", name_of(gate.dtype), ", up is ", name_of(up.dtype));
   detail::multiply<B>(
       worker, x,
       [&](index_t) {

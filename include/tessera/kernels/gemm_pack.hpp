@@ -9,8 +9,8 @@
 
 namespace tessera {
 
-/// Tokens in panels of TileShape<B>::tokens, each [K][lanes]; the last panel may have one vector of lanes only. Lanes
-/// without a token hold zeros.
+/// Tokens in panels of TileShape<B>::tokens, cut into steps of columns: for each step one panel [k][lanes] after
+/// another. The last panel may have one vector of lanes only; lanes without a token hold zeros.
 template <SimdBackend B>
 struct TokenPanels {
   static constexpr index_t W = B::width;
@@ -24,16 +24,21 @@ struct TokenPanels {
   [[nodiscard]] index_t vectors(index_t panel) const {
     return std::min<index_t>(TileShape<B>::vectors, ceil_div(tokens - panel * tokens_per_panel, W));
   }
-  [[nodiscard]] const float* panel(index_t i) const { return data + i * tokens_per_panel * depth; }
-  /// Lanes of all panels together: floats for one row of sums.
-  [[nodiscard]] index_t lanes() const { return ceil_div(tokens, W) * W; }
+  [[nodiscard]] index_t steps() const { return std::max<index_t>(1, ceil_div(depth, PanelShape<B>::depth)); }
+  [[nodiscard]] Range columns(index_t step) const { return partition(depth, steps(), step, 16); }
+  /// Where a panel's columns of a step begin, counted in floats. The panels of a step lie side by side: were they a
+  /// power of two apart, they would share the same few sets of the cache.
+  [[nodiscard]] index_t offset(index_t step, index_t panel) const {
+    const Range k = columns(step);
+    return k.begin * ceil_div(tokens, W) * W + panel * tokens_per_panel * k.size();
+  }
+  [[nodiscard]] const float* panel(index_t step, index_t i) const { return data + offset(step, i); }
   [[nodiscard]] static index_t floats(index_t tokens, index_t depth) { return ceil_div(tokens, W) * W * depth; }
 };
 
-/// Transposes columns [k.begin, k.end) of rows of x into a panel: vector `v` of `vectors` takes W tokens from the
-/// first on.
+/// Transposes columns `k` of W rows of x from `first` on into every `vectors`-th vector of a panel.
 template <SimdBackend B>
-void pack_vector_of_tokens(ConstActivations x, index_t first, index_t v, index_t vectors, Range k, float* panel) {
+void pack_vector_of_tokens(ConstActivations x, index_t first, Range k, index_t vectors, float* out) {
   constexpr index_t W = B::width;
   const index_t tokens = std::min(W, x.rows - first);
   for (index_t begin = k.begin; begin < k.end; begin += W) {
@@ -43,7 +48,7 @@ void pack_vector_of_tokens(ConstActivations x, index_t first, index_t v, index_t
       square[i] = i < tokens ? B::load_partial(x.row(first + i) + begin, n) : B::zero();
     }
     B::transpose(square);
-    for (index_t i = 0; i < n; ++i) B::store(panel + ((begin + i) * vectors + v) * W, square[i]);
+    for (index_t i = 0; i < n; ++i, out += vectors * W) B::store(out, square[i]);
   }
 }
 
@@ -54,10 +59,15 @@ TokenPanels<B> pack_tokens(const Worker& worker, ConstActivations x, float* stor
   const TokenPanels<B> panels{storage, x.rows, x.cols};
   // Shares are cut along k, in whole cache lines: a short batch has fewer panels than there are workers.
   const Range mine = worker.share(x.cols, std::max<index_t>(W, 16));
-  for (index_t p = 0; p < panels.count(); ++p) {
-    for (index_t v = 0; v < panels.vectors(p); ++v) {
-      pack_vector_of_tokens<B>(x, p * panels.tokens_per_panel + v * W, v, panels.vectors(p), mine,
-                               storage + p * panels.tokens_per_panel * x.cols);
+  for (index_t step = 0; step < panels.steps(); ++step) {
+    const Range columns = panels.columns(step);
+    const Range k = intersect(mine, columns);
+    for (index_t p = 0; p < panels.count(); ++p) {
+      const index_t vectors = panels.vectors(p);
+      float* panel = storage + panels.offset(step, p) + (k.begin - columns.begin) * vectors * W;
+      for (index_t v = 0; v < vectors; ++v) {
+        pack_vector_of_tokens<B>(x, p * panels.tokens_per_panel + v * W, k, vectors, panel + v * W);
+      }
     }
   }
   return panels;

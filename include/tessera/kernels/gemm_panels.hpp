@@ -1,8 +1,9 @@
 #pragma once
-// GEMM for many tokens: blocks of weight rows are widened into cache and multiplied with the packed tokens.
+// GEMM for many tokens: rows of weights, widened into L1, are multiplied with the packed tokens.
 //
-// A block of rows stays in cache while all tokens pass by, a panel of tokens while the rows of the block do. Weights
-// are read once for each block of tokens, and prefetched while the rows before them are multiplied.
+// A panel of rows stays in L1 while all tokens pass by from L2; the tokens' part of a block of columns stays in L2
+// while a block of rows passes. Weights are read once for each pass over the tokens, and prefetched during the rows
+// before.
 
 #include <algorithm>
 #include <array>
@@ -15,92 +16,100 @@
 
 namespace tessera {
 
-/// Sizes of the blocks, by the caches that every machine has: 32 KiB or more of L1, 256 KiB or more of L2 per core.
+/// One worker's memory for a block: a panel of widened weights, the sums [row][lanes] of each panel of tokens, and a
+/// list of what to prefetch.
 template <SimdBackend B>
-struct PanelShape {
-  /// Columns of weights: a panel of tokens, depth x tokens floats, is half of L1.
-  static constexpr index_t depth = 256;
-  /// Panels of weight rows that share a pass over the tokens.
-  static constexpr index_t row_panels = 8;
-  /// Tokens in a pass over the weights.
-  static constexpr index_t tokens = 512;
-  /// A row of widened weights; not a multiple of 4 KiB, so that rows do not fall into the same cache sets.
-  static constexpr index_t row_stride = depth + 16;
-  static constexpr index_t max_rows = row_panels * TileShape<B>::rows;
-};
+class BlockScratch {
+ public:
+  BlockScratch(Worker& worker, index_t tokens)
+      : weights(worker.scratch<float>(floats(tokens))),
+        sums(weights + weight_floats),
+        prefetches(reinterpret_cast<const char**>(sums + sum_floats(tokens))) {}
 
-/// One worker's memory for a block: widened weights, and the sums [row][lanes] of each panel of tokens.
-template <SimdBackend B>
-struct BlockScratch {
+  float* weights;
+  float* sums;
+  const char** prefetches;
+
+ private:
   using Shape = PanelShape<B>;
-  float* weights = nullptr;
-  float* sums = nullptr;
-
-  static constexpr index_t weight_floats = Shape::max_rows * Shape::row_stride;
+  static constexpr index_t weight_floats = TileShape<B>::rows * Shape::row_stride;
+  static index_t sum_floats(index_t tokens) { return Shape::max_rows * ceil_div(tokens, B::width) * B::width; }
   static index_t floats(index_t tokens) {
-    return weight_floats + Shape::max_rows * ceil_div(tokens, B::width) * B::width;
+    constexpr index_t segment = PrefetchPace::prefetch_bytes / static_cast<index_t>(sizeof(float));
+    const index_t segments =
+        Shape::max_rows * ceil_div(Shape::depth, segment) + tokens * ceil_div(Shape::max_rows, segment);
+    const index_t pointers = PrefetchList::size(segments, Shape::depth);
+    return weight_floats + sum_floats(tokens) + pointers * static_cast<index_t>(sizeof(char*) / sizeof(float));
   }
-  explicit BlockScratch(float* memory) : weights(memory), sums(memory + weight_floats) {}
 };
 
 /// A panel of at most TileShape<B>::rows rows within a block.
 struct RowPanel {
-  index_t begin = 0;  ///< first row within the block's sums
-  index_t rows = 0;   ///< of the tile: even, the last may be padding
+  WeightView weight;       ///< its rows
+  index_t sums_begin = 0;  ///< its first row within the block's sums
+  index_t tile_rows = 0;   ///< even: the last may be padding
 };
 
-/// The sums of a block of rows over the whole depth for all tokens: sums of panel p start at
-/// p * tokens_per_panel * max_rows, and are [row][lanes of the panel]. Rows of the second piece follow the first's,
-/// from the next even row on. `next` is the block that comes after it, or nullptr.
+/// The rows of a block in panels of nearly equal size. Sums of the second piece begin at an even row.
 template <SimdBackend B>
-void multiply_block(const TokenPanels<B>& tokens, const RowBlock& block, const RowBlock* next,
-                    BlockScratch<B> scratch) {
-  using Shape = PanelShape<B>;
-  constexpr index_t stride = Shape::row_stride;
-  constexpr index_t tile_rows = TileShape<B>::rows;
-  std::array<RowPanel, Shape::row_panels + 2> panels;
-  std::size_t panel_count = 0;
-  index_t first = 0;
-  for (index_t i = 0; i < block.count; ++i) {
-    const index_t pairs = ceil_div(block.pieces[static_cast<std::size_t>(i)].rows, 2);
-    const index_t parts = ceil_div(2 * pairs, tile_rows);
-    for (index_t p = 0; p < parts; ++p) {
-      const Range part = partition(pairs, parts, p);
-      panels[panel_count++] = {first + 2 * part.begin, 2 * part.size()};
+struct RowPanels {
+  std::array<RowPanel, static_cast<std::size_t>(PanelShape<B>::row_panels + 2)> panels;
+  std::size_t count = 0;
+
+  explicit RowPanels(const RowBlock& block) {
+    index_t first = 0;
+    for (std::size_t i = 0; i < static_cast<std::size_t>(block.count); ++i) {
+      const WeightView& piece = block.pieces[i];
+      const index_t parts = ceil_div(piece.rows, TileShape<B>::rows);
+      for (index_t p = 0; p < parts; ++p) {
+        const Range r = partition(piece.rows, parts, p, 2);
+        panels[count++] = {piece.row_range(r), first + r.begin, ceil_div(r.size(), 2) * 2};
+      }
+      first += ceil_div(piece.rows, 2) * 2;
     }
-    first += 2 * pairs;
   }
+};
 
-  const index_t depth = tokens.depth;
-  const index_t steps = std::max<index_t>(1, ceil_div(depth, Shape::depth));
-  PacedPrefetch prefetch;
-  for (index_t step = 0; step < steps; ++step) {
-    const Range k = partition(depth, steps, step, 16);
-    index_t row = 0;
-    for (index_t i = 0; i < block.count; ++i) {
-      const WeightView& piece = block.pieces[static_cast<std::size_t>(i)];
-      with_type_of(piece.dtype, [&](auto type) {
-        for (index_t r = 0; r < piece.rows; ++r, ++row) {
-          widen_segment<B>(piece.template row_as<decltype(type)>(r), k, scratch.weights + row * stride);
-        }
-      });
-      if (row % 2 != 0) std::fill_n(scratch.weights + row++ * stride, k.size(), 0.0F);
+/// Widens columns `k` of a panel of rows; a padding row is zeros.
+template <SimdBackend B>
+void widen_panel(const RowPanel& panel, Range k, float* out) {
+  constexpr index_t stride = PanelShape<B>::row_stride;
+  with_type_of(panel.weight.dtype, [&](auto type) {
+    for (index_t r = 0; r < panel.weight.rows; ++r) {
+      widen_segment<B>(panel.weight.template row_as<decltype(type)>(r), k, out + r * stride);
     }
+  });
+  if (panel.weight.rows < panel.tile_rows) std::fill_n(out + panel.weight.rows * stride, k.size(), 0.0F);
+}
 
-    const bool last = step + 1 == steps;
-    RowBlock upcoming;
-    if (!last) upcoming = block.columns(partition(depth, steps, step + 1, 16));
-    if (last && next != nullptr) upcoming = next->columns(partition(depth, steps, 0, 16));
-    const index_t ticks = ceil_div(k.size(), steps_per_tick) * static_cast<index_t>(panel_count) * tokens.count();
-    prefetch.start(last && next == nullptr ? nullptr : &upcoming, ticks);
-    for (index_t p = 0; p < tokens.count(); ++p) {
-      const index_t vectors = tokens.vectors(p);
-      const float* panel = tokens.panel(p) + k.begin * vectors * B::width;
-      float* sums = scratch.sums + p * tokens.tokens_per_panel * Shape::max_rows;
-      for (std::size_t i = 0; i < panel_count; ++i) {
-        tile_for<B, stride, PacedPrefetch>(panels[i].rows, vectors)(
-            panel, scratch.weights + panels[i].begin * stride, k.size(), sums + panels[i].begin * vectors * B::width,
-            step > 0, prefetch);
+/// The sums of a block of rows over the whole depth for all tokens: sums of token panel p start at
+/// p * tokens_per_panel * max_rows, and are [row][lanes of the panel]. `next` is the block that comes after it (of no
+/// rows at the end), `out` where the sums will go: both are prefetched.
+template <SimdBackend B>
+void multiply_block(const TokenPanels<B>& tokens, const RowBlock& block, const RowBlock& next, Activations out,
+                    const BlockScratch<B>& scratch) {
+  using Shape = PanelShape<B>;
+  constexpr index_t W = B::width;
+  const RowPanels<B> rows(block);
+  PrefetchList prefetches(scratch.prefetches);
+  for (index_t step = 0; step < tokens.steps(); ++step) {
+    const Range k = tokens.columns(step);
+    prefetches.clear();
+    if (step + 1 < tokens.steps()) {
+      prefetches.add(block.columns(tokens.columns(step + 1)));
+    } else {
+      prefetches.add(next.columns(tokens.columns(0)));
+      prefetches.add(out.data, out.rows, out.cols * 4, out.stride * 4);
+    }
+    prefetches.start(static_cast<index_t>(rows.count) * tokens.count(), k.size());
+    for (std::size_t i = 0; i < rows.count; ++i) {
+      const RowPanel& panel = rows.panels[i];
+      widen_panel<B>(panel, k, scratch.weights);
+      for (index_t p = 0; p < tokens.count(); ++p) {
+        const index_t lanes = tokens.vectors(p) * W;
+        float* sums = scratch.sums + p * tokens.tokens_per_panel * Shape::max_rows + panel.sums_begin * lanes;
+        tile_for<B, Shape::row_stride>(panel.tile_rows, tokens.vectors(p))(tokens.panel(step, p), scratch.weights,
+                                                                           k.size(), sums, step > 0, prefetches.take());
       }
     }
   }
@@ -108,11 +117,10 @@ void multiply_block(const TokenPanels<B>& tokens, const RowBlock& block, const R
 
 /// Stores the sums of a block, transposed, with the product's epilogue.
 template <SimdBackend B, bool Gated>
-void store_block(const TokenPanels<B>& tokens, const float* sums, const Product& product, Range tokens_of_out) {
+void store_block(const TokenPanels<B>& tokens, const float* sums, const Product& product, Activations out) {
   constexpr index_t W = B::width;
   const index_t rows = product.rows();
   const index_t up_row = ceil_div(rows, 2) * 2;
-  const Activations out = product.out.row_range(tokens_of_out);
   for (index_t p = 0; p < tokens.count(); ++p) {
     const index_t stride = tokens.vectors(p) * W;
     for (index_t v = 0; v < tokens.vectors(p); ++v) {
@@ -145,7 +153,7 @@ void multiply_panels(Worker& worker, ConstActivations x, const ProductAt& produc
   const index_t passes = ceil_div(x.rows, Shape::tokens);
   const index_t most_tokens = std::min(x.rows, Shape::tokens);
   auto* storage = worker.shared_scratch<float>(TokenPanels<B>::floats(most_tokens, x.cols));
-  const BlockScratch<B> scratch(worker.scratch<float>(BlockScratch<B>::floats(most_tokens)));
+  const BlockScratch<B> scratch(worker, most_tokens);
   for (index_t pass = 0; pass < passes; ++pass) {
     const Range rows = partition(x.rows, passes, pass, TileShape<B>::tokens);
     if (pass > 0) worker.barrier();  // the tokens before are still being read
@@ -154,11 +162,12 @@ void multiply_panels(Worker& worker, ConstActivations x, const ProductAt& produc
     BlockSequence blocks(product_at, products, mine, Shape::max_rows);
     for (Product block = blocks.next(); block.rows() > 0;) {
       const Product next = blocks.next();
-      multiply_block<B>(tokens, block.weight, next.rows() > 0 ? &next.weight : nullptr, scratch);
+      const Activations out = block.out.row_range(rows);
+      multiply_block<B>(tokens, block.weight, next.weight, out, scratch);
       if (block.gated()) {
-        store_block<B, true>(tokens, scratch.sums, block, rows);
+        store_block<B, true>(tokens, scratch.sums, block, out);
       } else {
-        store_block<B, false>(tokens, scratch.sums, block, rows);
+        store_block<B, false>(tokens, scratch.sums, block, out);
       }
       block = next;
     }

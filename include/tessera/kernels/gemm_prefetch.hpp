@@ -1,72 +1,60 @@
 #pragma once
-// Weights brought into cache ahead of time, a few lines at a time while the rows before them are multiplied.
+// Which memory the tiles of a block prefetch: the weights of the block after it, and the lines that its results go to.
 
 #include <algorithm>
-#include <array>
 
 #include <tessera/kernels/gemm_product.hpp>
+#include <tessera/kernels/gemm_tile.hpp>
 
 namespace tessera {
 
-/// Walks over the cache lines of a piece of a weight matrix, to prefetch them a few at a time.
-class WeightPrefetch {
+/// A list of segments in memory of the worker, spread over calls of multiply_tile.
+class PrefetchList {
  public:
-  WeightPrefetch() = default;
-  explicit WeightPrefetch(const WeightView& piece)
-      : line_(static_cast<const char*>(piece.data)),
-        row_bytes_(piece.cols * bytes_of(piece.dtype)),
-        stride_bytes_(piece.stride * bytes_of(piece.dtype)),
-        rows_(piece.cols > 0 ? piece.rows : 0) {}
+  explicit PrefetchList(const char** memory) : memory_(memory) {}
 
-  [[nodiscard]] index_t lines() const { return rows_ * ceil_div(row_bytes_, cache_line); }
-  [[nodiscard]] bool done() const { return rows_ == 0; }
-  void next() {
-    __builtin_prefetch(line_ + offset_, 0, 2);  // into L2: what it replaces in L1 is still in use
-    offset_ += cache_line;
-    if (offset_ < row_bytes_) return;
-    offset_ = 0;
-    line_ += stride_bytes_;
-    --rows_;
-  }
-
- private:
-  static constexpr index_t cache_line = 64;
-  const char* line_ = nullptr;
-  index_t row_bytes_ = 0;
-  index_t stride_bytes_ = 0;
-  index_t rows_ = 0;
-  index_t offset_ = 0;
-};
-
-/// Called by the tile now and then: prefetches the next pieces at a pace that finishes in time.
-class PacedPrefetch {
- public:
-  /// Spreads the lines of `next` (nullptr: nothing) over `ticks` calls.
-  void start(const RowBlock* next, index_t ticks) {
-    current_ = 0;
-    walks_ = {};
-    if (next == nullptr) return;
-    index_t lines = 0;
-    for (index_t i = 0; i < next->count; ++i) {
-      walks_[static_cast<std::size_t>(i)] = WeightPrefetch(next->pieces[static_cast<std::size_t>(i)]);
-      lines += walks_[static_cast<std::size_t>(i)].lines();
+  void clear() { count_ = 0; }
+  /// Adds rows of `row_bytes`, `stride_bytes` apart.
+  void add(const void* first, index_t rows, index_t row_bytes, index_t stride_bytes) {
+    const auto* row = static_cast<const char*>(first);
+    for (index_t r = 0; r < rows; ++r, row += stride_bytes) {
+      for (index_t i = 0; i < row_bytes; i += PrefetchPace::prefetch_bytes) memory_[count_++] = row + i;
     }
-    lines_per_tick_ = ceil_div(lines, std::max<index_t>(1, ticks));
   }
-  void operator()() {
-    for (index_t i = 0; i < lines_per_tick_; ++i) {
-      while (walks_[current_].done()) {
-        if (current_ == 1) return;
-        ++current_;
-      }
-      walks_[current_].next();
+  void add(const RowBlock& block) {
+    for (std::size_t i = 0; i < static_cast<std::size_t>(block.count); ++i) {
+      const WeightView& piece = block.pieces[i];
+      const index_t bytes = bytes_of(piece.dtype);
+      add(piece.data, piece.rows, piece.cols * bytes, piece.stride * bytes);
     }
   }
 
+  /// Spreads the list over `calls` of `depth` steps each.
+  void start(index_t calls, index_t depth) {
+    const index_t per_call = std::clamp<index_t>(ceil_div(count_, calls), 1, std::max<index_t>(1, depth));
+    interval_ = std::max<index_t>(1, depth / per_call);
+    per_call_ = ceil_div(depth, interval_);
+    // What is left of the last call repeats something that is there.
+    const char* here = reinterpret_cast<const char*>(memory_);
+    std::fill_n(memory_ + count_, per_call_, here);
+    next_ = 0;
+  }
+  /// For the next call.
+  PrefetchPace take() {
+    const PrefetchPace pace{memory_ + std::min(next_, count_), interval_};
+    next_ += per_call_;
+    return pace;
+  }
+
+  /// Pointers that a list needs for `segments` and calls of at most `depth` steps.
+  static index_t size(index_t segments, index_t depth) { return segments + depth; }
+
  private:
-  std::array<WeightPrefetch, 2> walks_;
-  std::size_t current_ = 0;
-  index_t lines_per_tick_ = 0;
+  const char** memory_;
+  index_t count_ = 0;
+  index_t next_ = 0;
+  index_t per_call_ = 1;
+  index_t interval_ = 1;
 };
 
 }  // namespace tessera

@@ -14,7 +14,7 @@ struct RowBlock {
 
   [[nodiscard]] RowBlock columns(Range k) const {
     RowBlock block = *this;
-    for (WeightView& piece : block.pieces) piece = piece.col_range(k);
+    for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) block.pieces[i] = pieces[i].col_range(k);
     return block;
   }
 };
@@ -30,12 +30,17 @@ struct Product {
   /// The product of some rows of the weights, into the same columns of the output.
   [[nodiscard]] Product row_range(Range r) const {
     Product part = *this;
-    for (WeightView& piece : part.weight.pieces) piece = piece.row_range(r);
+    for (std::size_t i = 0; i < static_cast<std::size_t>(weight.count); ++i) {
+      part.weight.pieces[i] = weight.pieces[i].row_range(r);
+    }
     if (bias != nullptr) part.bias = bias + r.begin;
     part.out = out.col_range(r);
     return part;
   }
 };
+
+/// Blocks of rows end at multiples of this: whole cache lines of the output.
+inline constexpr index_t block_grain = 16;
 
 /// Products one after another as one long list of rows, of which `mine` is cut into blocks; a block lies within one
 /// product.
@@ -51,9 +56,9 @@ class BlockSequence {
     while (product_ < products_) {
       const Product product = (*product_at_)(product_);
       const Range part = intersect(mine_, {offset_, offset_ + product.rows()});
-      const index_t blocks = ceil_div(part.size(), max_rows_ / product.weight.count);
+      const index_t blocks = ceil_div(part.size(), max_rows_ / product.weight.count / block_grain * block_grain);
       if (block_ < blocks) {
-        const Range r = partition(part.size(), blocks, block_++, 2);
+        const Range r = partition(part.size(), blocks, block_++, block_grain);
         const index_t begin = part.begin - offset_;
         return product.row_range({begin + r.begin, begin + r.end});
       }

@@ -9,31 +9,32 @@
 #include <array>
 #include <utility>
 
-#include <tessera/core/types.hpp>
-#include <tessera/simd/backend.hpp>
+#include <tessera/kernels/gemm_shape.hpp>
 
 namespace tessera {
 
-/// Sizes of the register tile that the registers of backend B allow.
-template <SimdBackend B>
-struct TileShape {
-  /// Vectors of tokens: each broadcast weight is used so many times.
-  static constexpr int vectors = 2;
-  /// Rows of weights. Four registers stay free of sums: the tokens, the broadcast weight, and a product where fma is
-  /// two instructions. Even, so that tiles of fewer rows come in half as many sizes.
-  static constexpr int rows = (B::registers - 4) / vectors / 2 * 2;
-  /// Tokens in a full panel.
-  static constexpr index_t tokens = vectors * B::width;
+/// Segments of memory, of prefetch_bytes each, that a tile prefetches one by one: the next after every `interval`
+/// steps.
+struct PrefetchPace {
+  static constexpr index_t prefetch_bytes = 512;
+
+  const char* const* next = nullptr;
+  index_t interval = 1;
+
+  [[gnu::always_inline]] void prefetch_one() {
+    const char* segment = *next++;
+    // Into L2: what it would replace in L1 is still in use. Whole segments, because a prefetch here and there costs the
+    // loop around it more than its share: scalar instructions compete with fma for two of the ports.
+#pragma GCC unroll 8
+    for (index_t i = 0; i < prefetch_bytes; i += 64) __builtin_prefetch(segment + i, 0, 2);
+  }
 };
 
-/// Steps of k between two calls of `tick` in multiply_tile.
-inline constexpr index_t steps_per_tick = 8;
-
 /// sums[r][j] (+)= sum over k of rows[r * RowStride + k] * tokens[k * Vectors * W + j], r < Rows, j < Vectors * W: adds
-/// where `add`, else overwrites. Calls tick() every few steps: the place to prefetch what comes next.
-template <SimdBackend B, int Rows, int Vectors, index_t RowStride, class Tick>
+/// where `add`, else overwrites. Prefetches ceil(depth / pace.interval) segments on its way.
+template <SimdBackend B, int Rows, int Vectors, index_t RowStride>
 [[gnu::noinline]] void multiply_tile(const float* tokens, const float* rows, index_t depth, float* sums, bool add,
-                                     Tick& tick) {
+                                     PrefetchPace pace) {
   constexpr index_t W = B::width;
   typename B::f32 sum[Rows][Vectors];
 #pragma GCC unroll 32
@@ -42,7 +43,7 @@ template <SimdBackend B, int Rows, int Vectors, index_t RowStride, class Tick>
     for (int v = 0; v < Vectors; ++v) sum[r][v] = B::zero();
   }
   for (index_t k = 0; k < depth;) {
-    const index_t end = std::min(depth, k + steps_per_tick);
+    const index_t end = std::min(depth, k + pace.interval);
     for (; k < end; ++k) {
       typename B::f32 token[Vectors];
 #pragma GCC unroll 4
@@ -56,7 +57,7 @@ template <SimdBackend B, int Rows, int Vectors, index_t RowStride, class Tick>
       tokens += Vectors * W;
       rows += 1;
     }
-    tick();
+    pace.prefetch_one();
   }
 #pragma GCC unroll 32
   for (int r = 0; r < Rows; ++r) {
@@ -68,15 +69,15 @@ template <SimdBackend B, int Rows, int Vectors, index_t RowStride, class Tick>
   }
 }
 
-template <class Tick>
-using MultiplyTile = void (*)(const float* tokens, const float* rows, index_t depth, float* sums, bool add, Tick& tick);
+using MultiplyTile = void (*)(const float* tokens, const float* rows, index_t depth, float* sums, bool add,
+                              PrefetchPace pace);
 
 /// The tile for `rows` (even, 2 to TileShape<B>::rows) and `vectors` (1 or 2).
-template <SimdBackend B, index_t RowStride, class Tick>
-MultiplyTile<Tick> tile_for(index_t rows, index_t vectors) {
+template <SimdBackend B, index_t RowStride>
+MultiplyTile tile_for(index_t rows, index_t vectors) {
   static constexpr auto table = []<int... Half>(std::integer_sequence<int, Half...>) {
-    return std::array{std::array<MultiplyTile<Tick>, 2>{&multiply_tile<B, 2 * Half + 2, 1, RowStride, Tick>,
-                                                        &multiply_tile<B, 2 * Half + 2, 2, RowStride, Tick>}...};
+    return std::array{std::array<MultiplyTile, 2>{&multiply_tile<B, 2 * Half + 2, 1, RowStride>,
+                                                  &multiply_tile<B, 2 * Half + 2, 2, RowStride>}...};
   }
   (std::make_integer_sequence<int, TileShape<B>::rows / 2>());
   return table[static_cast<std::size_t>(rows / 2 - 1)][static_cast<std::size_t>(vectors - 1)];

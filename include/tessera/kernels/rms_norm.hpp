@@ -33,9 +33,13 @@ void rms_norm_row(const float* x, const float* weight, float eps, index_t n, flo
   }
 }
 
+/// In a trace: a norm.
+inline constexpr TraceName trace_norm{"rms_norm", TraceKind::kernel, "tokens"};
+
 /// Normalises every row of x into out, rows shared among the workers.
 template <SimdBackend B>
 void rms_norm(Worker& worker, ConstActivations x, std::span<const float> weight, float eps, Activations out) {
+  const TraceScope scope(worker.lane(), trace_norm, x.rows);
   const Range mine = worker.share(x.rows);
   for (index_t i = mine.begin; i < mine.end; ++i) rms_norm_row<B>(x.row(i), weight.data(), eps, x.cols, out.row(i));
   worker.barrier();

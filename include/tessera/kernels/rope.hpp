@@ -64,10 +64,14 @@ void rotate_head(float* x, const float* cos, const float* sin, index_t half) {
   }
 }
 
+/// In a trace: norm and rotary embedding of heads.
+inline constexpr TraceName trace_rotate{"norm_and_rotate", TraceKind::kernel, "tokens"};
+
 /// Normalises each head of x (rows of heads * head_dim) where `norm` is not empty, then turns it by its row's position.
 template <SimdBackend B>
 void norm_and_rotate(Worker& worker, Activations x, std::span<const float> norm, float eps,
                      std::span<const index_t> positions, const RopeTable& table) {
+  const TraceScope scope(worker.lane(), trace_rotate, x.rows);
   const index_t head_dim = 2 * table.half();
   const index_t heads = x.cols / head_dim;
   const Range mine = worker.share(x.rows * heads);

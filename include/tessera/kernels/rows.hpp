@@ -1,7 +1,7 @@
 #pragma once
 // Rows moved and added: the residual's sum, and rows of a stored table widened to f32.
 
-#include <tessera/core/view.hpp>
+#include <tessera/core/weight_format.hpp>
 #include <tessera/parallel/team.hpp>
 #include <tessera/simd/backend.hpp>
 
@@ -29,6 +29,7 @@ void add_rows(Worker& worker, Activations x, ConstActivations y) {
 template <SimdBackend B>
 void widen_row(const WeightView& table, index_t row, float* out) {
   constexpr index_t W = B::width;
+  if (is_blocks(table.dtype)) return decode_row(table, row, out);
   with_type_of(table.dtype, [&](auto type) {
     const auto* in = table.row_as<decltype(type)>(row);
     index_t i = 0;

@@ -6,11 +6,12 @@
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
-#include <set>
+#include <map>
 #include <sstream>
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include <tessera/core/error.hpp>
 
@@ -62,23 +63,39 @@ inline double cores_of_quota(const std::string& directory) {
   return least;
 }
 
-/// Physical cores in the affinity mask of this thread: hyperthreads of one core count once.
-[[nodiscard]] inline int affinity_cores() {
+/// The processors that this thread may run on.
+[[nodiscard]] inline cpu_set_t affinity_mask() {
   cpu_set_t mask;
   CPU_ZERO(&mask);
-  if (sched_getaffinity(0, sizeof mask, &mask) != 0) {
-    return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  }
-  std::set<std::pair<std::string, std::string>> cores;
+  if (sched_getaffinity(0, sizeof mask, &mask) == 0) return mask;
+  for (unsigned cpu = 0; cpu < std::max(1U, std::thread::hardware_concurrency()); ++cpu) CPU_SET(cpu, &mask);
+  return mask;
+}
+
+/// The physical cores of a mask, each as its processors in the mask: hyperthreads of one core are together.
+[[nodiscard]] inline std::vector<cpu_set_t> cores_of(const cpu_set_t& mask) {
+  std::map<std::pair<int, int>, std::size_t>
+      numbers;  // (package, core) -> place in the result, by the lowest processor
+  std::vector<cpu_set_t> cores;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &mask)) continue;
     const std::string topology = concat("/sys/devices/system/cpu/cpu", cpu, "/topology/");
-    std::string core = detail::first_line(topology + "core_id");
-    if (core.empty()) core = std::to_string(cpu);
-    cores.emplace(detail::first_line(topology + "physical_package_id"), core);
+    const std::string core = detail::first_line(topology + "core_id");
+    const std::string package = detail::first_line(topology + "physical_package_id");
+    const std::pair name{std::atoi(package.c_str()), core.empty() ? cpu : std::atoi(core.c_str())};
+    const auto [found, is_new] = numbers.try_emplace(name, cores.size());
+    if (is_new) cores.emplace_back();
+    CPU_SET(cpu, &cores[found->second]);
   }
-  return std::max(1, static_cast<int>(cores.size()));
+  return cores;
 }
+
+/// Physical cores in a mask: hyperthreads of one core count once. At least 1.
+[[nodiscard]] inline int physical_cores(const cpu_set_t& mask) {
+  return std::max(1, static_cast<int>(cores_of(mask).size()));
+}
+/// Physical cores of the affinity mask, at least 1.
+[[nodiscard]] inline int affinity_cores() { return physical_cores(affinity_mask()); }
 
 /// Cores that this process may keep busy: the affinity mask, cut by the cgroup's quota. At least 1.
 [[nodiscard]] inline int allowed_cores() {

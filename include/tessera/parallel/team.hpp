@@ -5,6 +5,7 @@
 #include <chrono>
 #include <exception>
 #include <memory>
+#include <utility>
 
 #include <tessera/core/error.hpp>
 #include <tessera/parallel/cores.hpp>
@@ -37,11 +38,36 @@ class Team {
 #endif
     workers_alive() += threads;
   }
-  Team(const Team&) = delete;
-  Team& operator=(const Team&) = delete;
+  /// What was moved from can only be destroyed or assigned to.
+  Team(Team&& other) noexcept
+      : threads_(std::exchange(other.threads_, 0)),
+        cores_(other.cores_),
+        state_(std::move(other.state_))
+#if !defined(TESSERA_OPENMP)
+        ,
+        pool_(std::move(other.pool_))
+#endif
+  {
+  }
+  Team& operator=(Team&& other) noexcept {
+    std::swap(threads_, other.threads_);
+    std::swap(cores_, other.cores_);
+    std::swap(state_, other.state_);
+#if !defined(TESSERA_OPENMP)
+    std::swap(pool_, other.pool_);
+#endif
+    return *this;
+  }
   ~Team() { workers_alive() -= threads_; }
 
   [[nodiscard]] int threads() const { return threads_; }
+
+  /// The workers write into the lanes of `trace` from now on, which outlives the team; it has one for each.
+  void trace_to(Trace& trace) {
+    require(trace.threads() == threads_, "trace: expected a lane for each of ", threads_, " threads, found ",
+            trace.threads());
+    for (int i = 0; i < threads_; ++i) state_->members[static_cast<std::size_t>(i)].lane = &trace.lane(i);
+  }
 
   /// Calls f(Worker&) on every worker and returns when all have. An exception in one releases the others from their
   /// barriers and is thrown here (the lowest worker's, if there are several).

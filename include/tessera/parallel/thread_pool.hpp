@@ -9,6 +9,7 @@
 
 namespace tessera {
 
+/// A fixed number of threads that run one job together, again and again.
 class ThreadPool {
  public:
   /// `threads` of them beside the one that calls run().

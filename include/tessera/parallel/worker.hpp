@@ -2,16 +2,22 @@
 // What one thread of a team knows: its place, the barrier, its share of work, and memory kept between steps.
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <tessera/core/buffer.hpp>
+#include <tessera/core/trace.hpp>
 #include <tessera/parallel/barrier.hpp>
 
 namespace tessera {
+
+/// In a trace: waiting for the other workers.
+inline constexpr TraceName trace_barrier{"barrier", TraceKind::barrier};
 
 /// Memory that grows when more is asked for than ever before, and is otherwise handed out again.
 class Scratch {
@@ -29,17 +35,24 @@ class Scratch {
   Buffer<std::byte> memory_;
 };
 
+/// Memory of a team that kernels ask for by what it is for: at most one holder of each at a time.
+enum class TeamMemory : std::uint8_t { packed, converted };
+/// How many uses there are.
+inline constexpr std::size_t team_memories = 2;
+
 /// What the threads of one team share.
 struct TeamState {
+  /// What one thread has for itself, on cache lines of its own.
   struct alignas(64) Member {
     Scratch scratch;
     std::exception_ptr error;
+    TraceLane* lane = nullptr;
   };
 
   explicit TeamState(int threads) : members(static_cast<std::size_t>(threads)) {}
 
   Barrier barrier;
-  Scratch shared;
+  std::array<Scratch, team_memories> shared;
   std::vector<Member> members;
 };
 
@@ -52,7 +65,13 @@ class Worker {
   [[nodiscard]] int count() const { return count_; }
 
   /// Collective. Returns when all workers have arrived; what they wrote before is visible to all after.
-  void barrier() { team_->barrier.wait(); }
+  void barrier() {
+    const TraceScope scope(count_ > 1 ? lane() : nullptr, trace_barrier);
+    team_->barrier.wait();
+  }
+
+  /// Where this thread writes down what it does; nullptr where nobody asked.
+  [[nodiscard]] TraceLane* lane() const { return team_->members[static_cast<std::size_t>(index_)].lane; }
 
   /// This worker's part of [0, n), in units of `grain`.
   [[nodiscard]] Range share(index_t n, index_t grain = 1) const { return partition(n, count_, index_, grain); }
@@ -71,14 +90,16 @@ class Worker {
     return team_->members[static_cast<std::size_t>(index_)].scratch.template get<T>(size);
   }
 
-  /// Collective, with the same size. Memory of the whole team; lost by the next call, which may follow a barrier only.
+  /// Collective, with the same arguments. Memory of the whole team; lost by the next call for the same use, which may
+  /// follow a barrier only.
   template <class T>
-  [[nodiscard]] T* shared_scratch(index_t size) {
+  [[nodiscard]] T* shared_scratch(index_t size, TeamMemory use = TeamMemory::packed) {
+    Scratch& memory = team_->shared[static_cast<std::size_t>(use)];
     // All see the same size before the barrier, so all take the same branch.
-    if (size * static_cast<index_t>(sizeof(T)) > team_->shared.bytes()) {
-      once([&] { static_cast<void>(team_->shared.template get<T>(size)); });
+    if (size * static_cast<index_t>(sizeof(T)) > memory.bytes()) {
+      once([&] { static_cast<void>(memory.template get<T>(size)); });
     }
-    return team_->shared.template get<T>(size);
+    return memory.template get<T>(size);
   }
 
  private:

@@ -20,6 +20,7 @@
 namespace tessera {
 inline namespace TESSERA_ISA {
 
+/// A register of floats of xsimd's architecture `Arch`; see SimdBackend for the law of each operation.
 template <class Arch>
 struct Lanes {
   using f32 = xsimd::batch<float, Arch>;
@@ -72,7 +73,8 @@ struct Lanes {
     for (index_t i = 0; i < width; ++i) square[i] = f32::load_aligned(out[i]);
   }
 
-  static f32 exp(f32 x) { return xsimd::select(x < f32(exp_flush_below), f32(0.0F), xsimd::exp(x)); }
+  // select by its argument's namespace: xsimd declares none where it has no architecture at all.
+  static f32 exp(f32 x) { return select(x < f32(exp_flush_below), f32(0.0F), xsimd::exp(x)); }
 };
 
 }  // namespace TESSERA_ISA

@@ -3,6 +3,7 @@
 // with AVX-512 have. The zero-masking forms with every lane chosen compile to the plain instructions; GCC 12 warns of
 // the plain intrinsics that they read an undefined register (its bug 105593).
 
+#include <bit>
 #include <concepts>
 
 #include <tessera/simd/lanes_avx.hpp>
@@ -46,6 +47,16 @@ struct Lanes<Arch> {
     return _mm512_maskz_cvtph_ps(all_lanes, load_partial_16x16(p, n));
   }
   static void store_partial(float* p, f32 v, index_t n) { _mm512_mask_storeu_ps(p, first(n), v); }
+
+#if defined(__AVX512BF16__)
+  static f32 pack_bf16(f32 low, f32 high) {
+    return _mm512_castsi512_ps(std::bit_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+  }
+  static f32 fma_bf16(f32 a, f32 b, f32 c) {
+    return _mm512_dpbf16_ps(c, std::bit_cast<__m512bh>(_mm512_castps_si512(a)),
+                            std::bit_cast<__m512bh>(_mm512_castps_si512(b)));
+  }
+#endif
 
   static float reduce_add(f32 v) {
     const __m256 half = _mm256_add_ps(half_of<0>(v), half_of<1>(v));

@@ -14,6 +14,7 @@ inline namespace TESSERA_ISA {
 /// Below this exp is 0: the results would be subnormal, which costs a trap on many machines and no accuracy here.
 inline constexpr float exp_flush_below = -87.3F;
 
+/// Models SimdBackend with one lane.
 struct ScalarBackend {
   using f32 = float;
   static constexpr index_t width = 1;

@@ -1,0 +1,16 @@
+// The micro-kernels of the GEMM as they are used, and nothing else: compiled for several instruction sets, disassembled
+// by a test.
+#include <tessera/kernels/gemm_shape.hpp>
+#include <tessera/kernels/gemm_tile.hpp>
+
+namespace tessera {
+
+using B = XsimdBackend<>;
+constexpr index_t stride = PanelShape<B>::row_stride;
+
+template void multiply_tile<B, TileShape<B>::rows, TileShape<B>::vectors, stride>(const float*, const float*, index_t,
+                                                                                  float*, bool, PrefetchPace);
+template void multiply_tile<B, TileShape<B>::rows, 1, stride>(const float*, const float*, index_t, float*, bool,
+                                                              PrefetchPace);
+
+}  // namespace tessera

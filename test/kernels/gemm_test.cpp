@@ -1,0 +1,145 @@
+// Products with weights against sums in double precision: every backend, element type and edge of the tiles.
+#include <cmath>
+#include <cstring>
+#include <random>
+
+#include <tessera/core/buffer.hpp>
+#include <tessera/kernels/gemm.hpp>
+
+#include "catch.hpp"
+#include "kernels/random_weights.hpp"
+#include "simd/backends.hpp"
+
+using namespace tessera;
+using namespace tessera::test;
+
+namespace {
+
+struct Case {
+  index_t tokens, depth;
+  std::vector<index_t> rows;  ///< of each projection; of gate and up
+  DType dtype;
+};
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  const DType types[] = {DType::bf16, DType::f16, DType::f32};
+  std::size_t n = 0;
+  for (const index_t tokens : {1, 2, 3, 5, 8, 9, 13, 16, 17, 31, 32, 33, 70, 300})
+    for (const index_t depth : {1, 15, 16, 40, 257, 600})
+      for (const auto& rows : {std::vector<index_t>{1}, {13, 2, 29}, {33}, {250}}) {
+        if (tokens * depth * rows[0] > 2'000'000) continue;
+        all.push_back({tokens, depth, rows, types[n++ % 3]});
+      }
+  return all;
+}
+
+/// The results of every number of workers are equal bit by bit; the first is returned.
+template <class F>
+std::vector<float> same_for_all_teams(index_t floats, F&& run) {
+  std::vector<float> first;
+  for (const int workers : {1, 2, 3}) {
+    FencedMemory memory(floats * 4);
+    auto* out = memory.as<float>();
+    std::fill_n(out, floats, 777.0F);
+    Team team(workers);
+    team.run([&](Worker& worker) { run(worker, out); });
+    if (first.empty()) first.assign(out, out + floats);
+    CHECK(std::memcmp(first.data(), out, first.size() * sizeof(float)) == 0);
+  }
+  return first;
+}
+
+}  // namespace
+
+TEMPLATE_LIST_TEST_CASE("several projections of one input equal sums in double precision", "[gemm]",
+                        BackendsOfEachWidth) {
+  using B = TestType;
+  std::mt19937 random(1);
+  for (const Case& c : cases()) {
+    INFO(B::name() << ", " << c.tokens << " tokens, depth " << c.depth << ", " << c.rows[0] << " rows, "
+                   << name_of(c.dtype));
+    const index_t x_stride = c.depth + 3;
+    const std::vector<float> x = random_floats(c.tokens * x_stride, random);
+    std::vector<std::unique_ptr<RandomWeight>> weights;
+    std::vector<std::vector<float>> biases;
+    index_t columns = 0;
+    for (const index_t rows : c.rows) {
+      weights.push_back(std::make_unique<RandomWeight>(rows, c.depth, weights.size() == 1 ? 0 : 5, c.dtype, random));
+      biases.push_back(random_floats(rows, random));
+      columns += rows + 1;  // a column that nobody may touch
+    }
+    const auto out = same_for_all_teams(c.tokens * columns, [&](Worker& worker, float* to) {
+      std::vector<Projection> projections;
+      index_t column = 0;
+      for (std::size_t i = 0; i < weights.size(); ++i) {
+        projections.push_back({weights[i]->view, i == 0 ? nullptr : biases[i].data(),
+                               Activations(to + column, c.tokens, c.rows[i], columns)});
+        column += c.rows[i] + 1;
+      }
+      project<B>(worker, {x.data(), c.tokens, c.depth, x_stride}, projections);
+    });
+    double worst = 0;
+    index_t untouched = 0;
+    for (index_t t = 0; t < c.tokens; ++t) {
+      const float* found = out.data() + t * columns;
+      for (std::size_t i = 0; i < weights.size(); ++i) {
+        for (index_t r = 0; r < c.rows[i]; ++r, ++found) {
+          Reference expected = dot(x.data() + t * x_stride, *weights[i], r);
+          const double bias = i == 0 ? 0 : double{biases[i][static_cast<std::size_t>(r)]};
+          const double allowed =
+              static_cast<double>(c.depth + 2) * unit_roundoff * (expected.magnitude + std::abs(bias));
+          worst = std::max(worst, std::abs(double{*found} - expected.value - bias) / allowed);
+        }
+        untouched += *found++ == 777.0F;
+      }
+    }
+    CHECK(worst <= 1);
+    CHECK(untouched == c.tokens * static_cast<index_t>(weights.size()));
+  }
+}
+
+TEMPLATE_LIST_TEST_CASE("a gated product equals silu(gate) * up in double precision", "[gemm]", BackendsOfEachWidth) {
+  using B = TestType;
+  std::mt19937 random(2);
+  for (const Case& c : cases()) {
+    const index_t rows = c.rows[0];
+    INFO(B::name() << ", " << c.tokens << " tokens, depth " << c.depth << ", " << rows << " rows");
+    const std::vector<float> x = random_floats(c.tokens * c.depth, random);
+    const RandomWeight gate(rows, c.depth, 0, c.dtype, random);
+    const RandomWeight up(rows, c.depth, 7, c.dtype, random);
+    const auto out = same_for_all_teams(c.tokens * rows, [&](Worker& worker, float* to) {
+      project_gated<B>(worker, {x.data(), c.tokens, c.depth}, gate.view, up.view, {to, c.tokens, rows});
+    });
+    double worst = 0;
+    for (index_t t = 0; t < c.tokens; ++t) {
+      for (index_t r = 0; r < rows; ++r) {
+        const Reference g = dot(x.data() + t * c.depth, gate, r);
+        const Reference u = dot(x.data() + t * c.depth, up, r);
+        const double sigmoid = 1 / (1 + std::exp(-g.value));
+        const double roundings = static_cast<double>(c.depth + 8) * unit_roundoff;
+        // The slope of silu is at most 1.1.
+        const double allowed =
+            roundings * (1.1 * g.magnitude * (std::abs(u.value) + 1e-30) + std::abs(g.value * sigmoid) * u.magnitude) +
+            1e-37;
+        const double expected = g.value * sigmoid * u.value;
+        worst = std::max(worst, std::abs(double{out[static_cast<std::size_t>(t * rows + r)]} - expected) / allowed);
+      }
+    }
+    CHECK(worst <= 1);
+  }
+}
+
+TEST_CASE("a product refuses shapes that do not fit, by name", "[gemm]") {
+  std::vector<float> x(6), out(8), weight(12);
+  Team team(1);
+  const WeightView view{weight.data(), DType::f32, 4, 3, 3};
+  const auto run = [&](index_t out_cols) {
+    team.run([&](Worker& worker) {
+      const Projection p{view, nullptr, {out.data(), 2, out_cols}};
+      project<ScalarBackend>(worker, {x.data(), 2, 3}, {&p, 1});
+    });
+  };
+  CHECK_NOTHROW(run(4));
+  CHECK_THROWS_WITH(run(3), Catch::Contains("project: weight: expected [3, 3], found [4, 3]"));
+}
