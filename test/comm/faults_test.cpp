@@ -64,7 +64,7 @@ TEST_CASE("a rank that waits in a part of the group is woken by a fault outside 
                                      Communicator part = comm.split(comm.rank() / 2, 0);
                                      if (comm.rank() == 5) fail("outside");
                                      if (comm.rank() == 0) part.barrier();
-                                     if (comm.rank() == 1) comm.barrier();
+                                     comm.barrier();  // nobody leaves: that would be a trouble of its own
                                    }),
                     "outside");
 }

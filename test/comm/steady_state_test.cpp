@@ -28,9 +28,9 @@ TEST_CASE("operations of sizes seen before allocate nothing") {
     const std::vector<index_t> counts{10, 10, 10};
     const int next = (comm.rank() + 1) % 3, previous = (comm.rank() + 2) % 3;
     long before = 0;
-    for (int step = 0; step < 20; ++step) {
+    for (int step = 0; step < 40; ++step) {
       comm.barrier();
-      if (step == 18) before = allocations;  // every slot of the group has been used once by now
+      if (step == 36) before = allocations;  // every slot of the group has seen every size by now
       comm.allreduce(small);
       comm.allreduce(large);
       comm.allgather<float>(small, std::span(all), counts);

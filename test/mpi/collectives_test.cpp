@@ -1,9 +1,9 @@
 // The law of collectives over MPI.
 #include "catch.hpp"
 
+#include <tessera/comm/choose.hpp>
 #include <tessera/comm/mpi.hpp>
 #include <tessera/comm/recording.hpp>
-#include <tessera/comm/shared_memory.hpp>
 
 #include "comm/collectives_law.hpp"
 
@@ -21,6 +21,41 @@ TEST_CASE("a recording communicator over MPI obeys the law of collectives") {
 
 TEST_CASE("processes that share memory obey the law of collectives") {
   CHECK(test::check_law(SharedMemory::over(Mpi()), 24, 1500007) == "");
+}
+
+TEST_CASE("ranks on machines that they only pretend to be on obey the law of collectives") {
+  Communicator comm = Mpi();
+  CHECK(test::check_law(hierarchical(comm, comm.rank() / 2), 25, 500009) == "");
+}
+
+TEST_CASE("the faster transport for each size obeys the law of collectives") {
+  Chosen chosen = choose_collectives(Mpi(), "auto");
+  CHECK(test::check_law(chosen.communicator, 26, 500009) == "");
+}
+
+TEST_CASE("operations in the background obey the law of collectives, beside others") {
+  Communicator comm = Mpi();
+  Communicator background = comm.in_background();
+  CHECK(test::check_law(background, 27, 100003) == "");
+  test::Findings findings;
+  for (const index_t n : {5, 30000}) {
+    auto hidden = test::terms(28, comm.rank(), n), shown = test::terms(29, comm.rank(), n);
+    Pending pending = background.start_allreduce(hidden);
+    comm.allreduce(shown);
+    pending.wait();
+    test::for_samples(n, [&](index_t i) {
+      const auto at = static_cast<std::size_t>(i);
+      findings.expect(test::same_bits(hidden[at], test::serial_sum(28, comm.size(), i)), "hidden sum, element ", i);
+      findings.expect(test::same_bits(shown[at], test::serial_sum(29, comm.size(), i)), "shown sum, element ", i);
+    });
+  }
+  CHECK(test::gather_findings(comm, findings) == "");
+}
+
+TEST_CASE("ranks of one machine know each other, and nobody else") {
+  Communicator comm = Mpi();
+  CHECK(comm.machine() == 0);  // these tests run on one machine
+  CHECK(comm.split(comm.rank() % 2, 0).machine() == 0);
 }
 
 TEST_CASE("MPI's own allreduce gives the sum, in whatever order") {

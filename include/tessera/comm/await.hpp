@@ -1,8 +1,6 @@
 #pragma once
 // The one way to finish a started move: spin briefly, then sleep, never past a deadline.
 
-#include <sched.h>
-
 #include <algorithm>
 #include <chrono>
 #include <thread>
@@ -11,6 +9,7 @@
 
 namespace tessera {
 
+/// What deadlines are measured with.
 using WaitClock = std::chrono::steady_clock;
 
 /// A transport that can block by itself (a condition variable, a futex) instead of being polled.
@@ -26,12 +25,6 @@ template <class C>
 concept CoreAwareCollectives = Collectives<C> && requires(const C& c) {
   { c.has_core_each() } -> std::same_as<bool>;
 };
-
-/// Cores that this process may run on.
-[[nodiscard]] inline int schedulable_cores() {
-  cpu_set_t allowed;
-  return ::sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : 1;
-}
 
 /// Finishes `ticket`; false when `deadline` came first (the move is then still under way).
 ///

@@ -59,6 +59,24 @@ concept ReducingCollectives = Collectives<C> &&
   { c.start_reduce(in, counts, sum) } -> std::same_as<Ticket>;
 };
 
+/// A transport that knows which of its ranks can share memory: those with the same `machine()`.
+template <class C>
+concept MachineAwareCollectives = Collectives<C> && requires(const C& c) {
+  { c.machine() } -> std::same_as<int>;
+};
+
+/// A transport that can be told to leave the core at once when it waits, because others compute there.
+template <class C>
+concept PatientCollectives = Collectives<C> && requires(C& c) {
+  c.be_patient();
+};
+
+/// A transport that has to be told when this rank gives up a move, because others may still read its memory.
+template <class C>
+concept AbandonableCollectives = Collectives<C> && requires(C& c, Ticket ticket) {
+  c.abandon(ticket);
+};
+
 /// A transport that brings an allreduce of its own, in an order of its own: not the same bits for every layout.
 /// `has_own_allreduce()` says whether it is to be used.
 template <class C>

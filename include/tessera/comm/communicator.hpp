@@ -59,7 +59,7 @@ class Communicator {
     requires(!std::same_as<C, Communicator>)
   &&Collectives<C> Communicator(
       C collectives)  // NOLINT(google-explicit-constructor): a transport converts to a communicator
-      : operations_(std::make_shared<RankOrderOperations<C>>(std::move(collectives))) {}
+      : operations_(std::make_shared<detail::RankOrderOperations<C>>(std::move(collectives))) {}
   explicit Communicator(std::shared_ptr<Operations> operations) : operations_(std::move(operations)) {}
 
   [[nodiscard]] int rank() const { return operations_->rank(); }
@@ -98,6 +98,11 @@ class Communicator {
     return pending(operations_->start_allgather(std::as_bytes(mine), std::as_writable_bytes(all), counts_));
   }
 
+  /// The same for activations, which may travel in fewer bits (compressed.hpp).
+  void allgather_activations(std::span<const float> mine, std::span<float> all, std::span<const index_t> counts) {
+    pending(operations_->start_allgather_activations(mine, all, counts)).wait();
+  }
+
   /// `send`: one piece per receiver, `receive`: one piece per sender, both in rank order; counts in elements.
   template <class T>
   void alltoall(std::span<const std::type_identity_t<T>> send, std::span<const index_t> send_counts,
@@ -118,8 +123,12 @@ class Communicator {
   /// data := root's data, on every rank.
   template <class T>
   void broadcast(std::span<T> data, int root) {
+    start_broadcast(data, root).wait();
+  }
+  template <class T>
+  [[nodiscard]] Pending start_broadcast(std::span<T> data, int root) {
     static_assert(std::is_trivially_copyable_v<T>);
-    pending(operations_->start_broadcast(std::as_writable_bytes(data), root)).wait();
+    return pending(operations_->start_broadcast(std::as_writable_bytes(data), root));
   }
 
   /// Sends to `dest` and receives from `source`, for rings and pairs. All ranks call it; a rank with nothing to send or
@@ -132,6 +141,19 @@ class Communicator {
   }
 
   void barrier() { pending(operations_->start_barrier()).wait(); }
+
+  /// What is to be said at the end of a run; empty: nothing.
+  [[nodiscard]] std::string report() const { return operations_->report(); }
+  /// Ranks with the same number can share memory.
+  [[nodiscard]] int machine() const { return operations_->machine(); }
+
+  /// `carrier`, a communicator of the same ranks, with what this one adds to its transport: a record goes on.
+  [[nodiscard]] Communicator around(const Communicator& carrier) const {
+    return Communicator(operations_->around(carrier.operations()));
+  }
+  /// The same ranks again, with operations that run on a thread of their own while this one computes: what is started
+  /// goes on by itself, one after the other in the order of the starts. Collective.
+  [[nodiscard]] Communicator in_background() { return Communicator(operations_->in_background()); }
 
   /// The ranks of one color become a group of their own, ordered by key, then by rank.
   [[nodiscard]] Communicator split(int color, int key) {

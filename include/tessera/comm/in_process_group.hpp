@@ -36,11 +36,13 @@ enum class Move : std::uint8_t { allgather, alltoall, exchange, reduce };
   return "?";
 }
 
-/// What one rank offers to a move. Its memory is read by the others until all have finished.
+/// What one rank offers to a move: its memory, which the others read until all have finished, or a copy.
 struct Post {
   Move move{};
   const std::byte* send = nullptr;
   index_t bytes = 0;
+  bool lent = false;            // `send` is the rank's own memory
+  std::vector<std::byte> copy;  // what `send` points to otherwise
   int dest = no_rank;
   int source = no_rank;
   std::vector<index_t> send_begin;  // alltoall: where the piece for each rank begins; one more for the end
@@ -51,14 +53,18 @@ struct Slot {
   index_t generation = 0;  // moves that this slot has finished
   int posted = 0;
   int finished = 0;
-  int copying = 0;
+  int copying = 0;  // ranks that are reading the posts
   std::vector<Post> posts;
   std::vector<bool> has_posted;
 };
 
 class World;
 
-/// One group of ranks: a mutex, a condition, and a ring of slots, used in order of the moves.
+/// Twice as many as the moves that a rank may have under way: when a rank starts move k + slots, it has finished one
+/// that the others posted after they had finished k. So a start finds its slot free, and need not wait.
+inline constexpr int slots_of_group = 2 * moves_at_once;
+
+/// One group of ranks: a mutex, conditions, and a ring of slots, used in order of the moves.
 struct Group {
   Group(World& world, std::vector<int> members) : world(world), members(std::move(members)) {
     for (Slot& slot : slots) {
@@ -70,8 +76,9 @@ struct Group {
   World& world;
   const std::vector<int> members;  // rank in the world of each rank of the group
   std::mutex mutex;
-  std::condition_variable changed;
-  std::array<Slot, moves_at_once> slots;
+  std::condition_variable posted;    // all ranks have posted some move
+  std::condition_variable finished;  // all have finished one, or nobody reads the posts of one
+  std::array<Slot, slots_of_group> slots;
 };
 
 /// All ranks of one run: which have left, and why. Waiting ranks of every group are woken when that changes.
@@ -117,6 +124,9 @@ class World {
     wake_all();
   }
 
+  /// Whether a rank has left or failed.
+  [[nodiscard]] bool troubled() const { return troubled_; }
+
   /// Why a move of `group` that is not finished never will be; empty when all is well.
   [[nodiscard]] std::string trouble(const Group& group, const Slot& slot) {
     if (!troubled_) return {};
@@ -145,7 +155,8 @@ class World {
     }
     for (const auto& group : groups) {
       { const std::lock_guard lock(group->mutex); }  // a rank between its check and its sleep is asleep after this
-      group->changed.notify_all();
+      group->posted.notify_all();
+      group->finished.notify_all();
     }
   }
 

@@ -12,14 +12,14 @@
 #include <vector>
 
 #include <tessera/comm/await.hpp>
-#include <tessera/comm/in_process_group.hpp>
-#include <tessera/comm/sum.hpp>
+#include <tessera/comm/in_process_move.hpp>
 
 namespace tessera {
 
 /// One rank of an in-process group. A move posts this rank's memory; when all have posted, each copies what it needs
-/// straight from the others' memory; the move has finished when all have copied. Moves that do not fit together
-/// (another kind, another size) are an Error on every rank.
+/// straight from the others' memory; the move has finished when all have copied. A small message is posted as a copy:
+/// then its sender need not wait, and be woken, for that. Moves that do not fit together (another kind, another size)
+/// are an Error on every rank.
 class InProcessRank {
  public:
   InProcessRank(std::shared_ptr<in_process::World> world, std::shared_ptr<in_process::Group> group, int rank)
@@ -28,6 +28,7 @@ class InProcessRank {
   [[nodiscard]] int rank() const { return rank_; }
   [[nodiscard]] int size() const { return static_cast<int>(group_->members.size()); }
   [[nodiscard]] std::string_view name() const { return "in process"; }
+  [[nodiscard]] int machine() const { return 0; }
 
   Ticket start_allgather(std::span<const std::byte> mine, std::span<std::byte> all, std::span<const index_t> counts) {
     Local& local = claim(in_process::Move::allgather);
@@ -62,66 +63,65 @@ class InProcessRank {
 
   [[nodiscard]] bool test(Ticket ticket) { return wait_until(ticket, WaitClock::time_point::min()); }
 
-  /// After a deadline that is not in the past the group is broken: this rank's memory may go away.
   [[nodiscard]] bool wait_until(Ticket ticket, WaitClock::time_point deadline);
+
+  /// Breaks the group: this rank's memory may go away.
+  void abandon(Ticket ticket) {
+    in_process::Slot& slot = group_->slots[static_cast<std::size_t>(ticket)];
+    std::unique_lock lock(group_->mutex);
+    withdraw(lock, slot, concat("rank ", group_->members[self()], " waited in vain"));
+  }
 
   [[nodiscard]] InProcessRank split(int color, int key);
 
  private:
-  struct Local {
-    in_process::Move move{};
-    index_t generation = 0;
-    bool busy = false;
-    bool copied = false;
-    std::byte* receive = nullptr;
-    std::vector<index_t> counts;
-    std::span<float> sum;
-    index_t first = 0;
-    index_t expected = 0;
-    int source = no_rank;
-  };
+  using Local = in_process::Local;
 
   [[nodiscard]] std::size_t self() const { return static_cast<std::size_t>(rank_); }
-  [[nodiscard]] std::string gave_up() const { return concat("rank ", group_->members[self()], " waited in vain"); }
 
   Local& claim(in_process::Move move) {
-    Local& local = locals_[static_cast<std::size_t>(sequence_ % moves_at_once)];
-    require(!local.busy, "more than ", moves_at_once, " moves under way on rank ", rank_);
+    Local& local = locals_[static_cast<std::size_t>(sequence_ % in_process::slots_of_group)];
+    require(under_way_ < moves_at_once && !local.busy, "more than ", moves_at_once, " moves under way on rank ", rank_);
+    ++under_way_;
     local.move = move;
-    local.generation = sequence_ / moves_at_once;
+    local.generation = sequence_ / in_process::slots_of_group;
     local.busy = true, local.copied = false;
     local.source = no_rank;
     return local;
   }
 
   Ticket post(Local& local, std::span<const std::byte> send, int dest, std::span<const index_t> send_counts);
-  void check(const Local& local, const in_process::Slot& slot) const;
-  void copy(const Local& local, const in_process::Slot& slot) const;
   [[nodiscard]] bool all_posted(std::unique_lock<std::mutex>& lock, in_process::Slot& slot,
                                 WaitClock::time_point deadline);
   [[nodiscard]] bool all_finished(std::unique_lock<std::mutex>& lock, in_process::Slot& slot, const Local& local,
                                   WaitClock::time_point deadline);
-  [[nodiscard]] bool sleep(std::unique_lock<std::mutex>& lock, WaitClock::time_point deadline);
+  [[nodiscard]] static bool sleep(std::unique_lock<std::mutex>& lock, std::condition_variable& until,
+                                  WaitClock::time_point deadline);
+  void await_free(std::unique_lock<std::mutex>& lock, const in_process::Slot& slot, const Local& local);
   void withdraw(std::unique_lock<std::mutex>& lock, in_process::Slot& slot, const std::string& reason);
 
   std::shared_ptr<in_process::World> world_;
   std::shared_ptr<in_process::Group> group_;
   int rank_;
   index_t sequence_ = 0;
-  std::array<Local, moves_at_once> locals_;
+  int under_way_ = 0;
+  std::array<Local, in_process::slots_of_group> locals_;
 };
 
 inline Ticket InProcessRank::post(Local& local, std::span<const std::byte> send, int dest,
                                   std::span<const index_t> send_counts) {
-  const auto at = static_cast<std::size_t>(sequence_++ % moves_at_once);
+  constexpr std::size_t copied_bytes = 32 << 10;
+  const auto at = static_cast<std::size_t>(sequence_++ % in_process::slots_of_group);
   in_process::Slot& slot = group_->slots[at];
   bool last = false;
   {
-    // The slot is free: this rank's move before in it has finished, and so it has on every rank.
-    const std::lock_guard lock(group_->mutex);
+    std::unique_lock lock(group_->mutex);
+    await_free(lock, slot, local);
     in_process::Post& mine = slot.posts[self()];
     mine.move = local.move;
-    mine.send = send.data();
+    mine.lent = local.lent = send.size() > copied_bytes;
+    if (!mine.lent) mine.copy.assign(send.begin(), send.end());
+    mine.send = mine.lent ? send.data() : mine.copy.data();
     mine.bytes = static_cast<index_t>(send.size());
     mine.dest = dest;
     mine.source = local.source;
@@ -130,7 +130,7 @@ inline Ticket InProcessRank::post(Local& local, std::span<const std::byte> send,
     slot.has_posted[self()] = true;
     last = ++slot.posted == size();
   }
-  if (last) group_->changed.notify_all();
+  if (last) group_->posted.notify_all();
   return static_cast<Ticket>(at);
 }
 
@@ -145,14 +145,14 @@ inline bool InProcessRank::wait_until(Ticket ticket, WaitClock::time_point deadl
     lock.unlock();
     std::exception_ptr fault;
     try {
-      check(local, slot);
-      copy(local, slot);
+      in_process::check(local, slot, rank_);
+      in_process::take(local, slot, rank_);
     } catch (...) {
       fault = std::current_exception();
     }
     lock.lock();
     local.copied = true;
-    if (--slot.copying == 0) group_->changed.notify_all();
+    if (--slot.copying == 0 && world_->troubled()) group_->finished.notify_all();
     if (fault != nullptr) {
       withdraw(lock, slot, concat("rank ", group_->members[self()], " found moves that do not fit together"));
       std::rethrow_exception(fault);
@@ -161,11 +161,12 @@ inline bool InProcessRank::wait_until(Ticket ticket, WaitClock::time_point deadl
       slot.posted = slot.finished = 0;
       std::fill(slot.has_posted.begin(), slot.has_posted.end(), false);
       ++slot.generation;
-      group_->changed.notify_all();
+      group_->finished.notify_all();
     }
   }
-  if (!all_finished(lock, slot, local, deadline)) return false;
+  if (local.lent && !all_finished(lock, slot, local, deadline)) return false;
   local.busy = false;
+  --under_way_;
   return true;
 }
 
@@ -178,10 +179,7 @@ inline bool InProcessRank::all_posted(std::unique_lock<std::mutex>& lock, in_pro
       throw RankAborted(reason);
     }
     if (slot.posted == size()) return true;
-    if (!sleep(lock, deadline)) {
-      if (deadline != WaitClock::time_point::min()) withdraw(lock, slot, gave_up());
-      return false;
-    }
+    if (!sleep(lock, group_->posted, deadline)) return false;
   }
 }
 
@@ -192,23 +190,31 @@ inline bool InProcessRank::all_finished(std::unique_lock<std::mutex>& lock, in_p
       withdraw(lock, slot, reason);
       throw RankAborted(reason);
     }
-    if (!sleep(lock, deadline)) {
-      if (deadline != WaitClock::time_point::min()) withdraw(lock, slot, gave_up());
-      return false;
-    }
+    if (!sleep(lock, group_->finished, deadline)) return false;
   }
   return true;
 }
 
 /// False at the deadline. A wake-up may be for another reason: the caller looks again.
-inline bool InProcessRank::sleep(std::unique_lock<std::mutex>& lock, WaitClock::time_point deadline) {
+inline bool InProcessRank::sleep(std::unique_lock<std::mutex>& lock, std::condition_variable& until,
+                                 WaitClock::time_point deadline) {
   if (deadline == WaitClock::time_point::max()) {
-    group_->changed.wait(lock);
+    until.wait(lock);
     return true;
   }
   if (WaitClock::now() >= deadline) return false;
-  group_->changed.wait_until(lock, deadline);
+  until.wait_until(lock, deadline);
   return true;
+}
+
+/// Moves that finish in the order of their starts leave their slot free; one that was waited for after many others may
+/// still be copied by another rank, which will not need this rank for that.
+inline void InProcessRank::await_free(std::unique_lock<std::mutex>& lock, const in_process::Slot& slot,
+                                      const Local& local) {
+  while (slot.generation != local.generation) {
+    if (const auto reason = world_->trouble(*group_, slot); !reason.empty()) throw RankAborted(reason);
+    group_->finished.wait(lock);
+  }
 }
 
 /// Breaks the group, then waits until nobody reads this rank's memory any more.
@@ -217,59 +223,7 @@ inline void InProcessRank::withdraw(std::unique_lock<std::mutex>& lock, in_proce
   lock.unlock();
   world_->abort(reason);
   lock.lock();
-  while (slot.copying != 0) group_->changed.wait(lock);
-}
-
-inline void InProcessRank::check(const Local& local, const in_process::Slot& slot) const {
-  const auto sizes_agree = [&](int from, index_t found, index_t expected) {
-    require(found == expected, name_of(local.move), ": rank ", rank_, " of ", size(), " expects ", expected,
-            " bytes of rank ", from, ", which sends ", found);
-  };
-  for (int r = 0; r < size(); ++r) {
-    const auto i = static_cast<std::size_t>(r);
-    const in_process::Post& post = slot.posts[i];
-    require(post.move == local.move, "rank ", rank_, " of ", size(), " is in ", name_of(local.move), ", rank ", r,
-            " in ", name_of(post.move));
-    switch (local.move) {
-      case in_process::Move::allgather: sizes_agree(r, post.bytes, local.counts[i]); break;
-      case in_process::Move::alltoall:
-        sizes_agree(r, post.send_begin[self() + 1] - post.send_begin[self()], local.counts[i]);
-        break;
-      case in_process::Move::exchange:
-        require((post.dest == rank_) == (local.source == r), "exchange: rank ", r, " sends to ", post.dest, ", rank ",
-                rank_, " of ", size(), " receives from ", local.source);
-        if (r == local.source) sizes_agree(r, post.bytes, local.expected);
-        break;
-      case in_process::Move::reduce: sizes_agree(r, post.bytes, local.expected); break;
-    }
-  }
-}
-
-inline void InProcessRank::copy(const Local& local, const in_process::Slot& slot) const {
-  std::byte* to = local.receive;
-  const auto take = [&](const std::byte* from, index_t bytes) {
-    if (bytes != 0 && from != to) std::memcpy(to, from, static_cast<std::size_t>(bytes));  // equal: already in place
-    to += bytes;
-  };
-  switch (local.move) {
-    case in_process::Move::allgather:
-      for (const in_process::Post& post : slot.posts) take(post.send, post.bytes);
-      return;
-    case in_process::Move::alltoall:
-      for (const in_process::Post& post : slot.posts)
-        take(post.send + post.send_begin[self()], post.send_begin[self() + 1] - post.send_begin[self()]);
-      return;
-    case in_process::Move::exchange:
-      if (local.source != no_rank) take(slot.posts[static_cast<std::size_t>(local.source)].send, local.expected);
-      return;
-    case in_process::Move::reduce:
-      sum_in_rank_order(
-          size(),
-          [&](int r) {
-            return reinterpret_cast<const float*>(slot.posts[static_cast<std::size_t>(r)].send) + local.first;
-          },
-          local.sum);
-  }
+  while (slot.copying != 0) group_->finished.wait(lock);
 }
 
 inline InProcessRank InProcessRank::split(int color, int key) {
@@ -294,6 +248,7 @@ inline InProcessRank InProcessRank::split(int color, int key) {
   return {world_, world_->shared_group(group_.get(), sequence, color, members), place};
 }
 
-static_assert(ReducingCollectives<InProcessRank> && BlockingCollectives<InProcessRank>);
+static_assert(ReducingCollectives<InProcessRank> && BlockingCollectives<InProcessRank> &&
+              AbandonableCollectives<InProcessRank> && MachineAwareCollectives<InProcessRank>);
 
 }  // namespace tessera

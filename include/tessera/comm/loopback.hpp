@@ -13,6 +13,7 @@ class Loopback {
   [[nodiscard]] int rank() const { return 0; }
   [[nodiscard]] int size() const { return 1; }
   [[nodiscard]] std::string_view name() const { return "loopback"; }
+  [[nodiscard]] int machine() const { return 0; }
 
   Ticket start_allgather(std::span<const std::byte> mine, std::span<std::byte> all, std::span<const index_t>) {
     return copy(mine, all);

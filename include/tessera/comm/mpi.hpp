@@ -7,10 +7,12 @@
 #include <climits>
 #include <cstring>
 #include <deque>
-#include <utility>
 #include <vector>
 
 #include <tessera/comm/communicator.hpp>
+#include <tessera/comm/mpi_group.hpp>
+#include <tessera/comm/mpi_threads.hpp>
+#include <tessera/parallel/cores.hpp>
 
 namespace tessera {
 
@@ -18,55 +20,17 @@ namespace tessera {
 /// layout.
 enum class Allreduce : std::uint8_t { own, mpi };
 
+/// How a communicator uses MPI.
 struct MpiOptions {
   Allreduce allreduce = Allreduce::own;
   index_t largest_message = INT_MAX;  // bytes in one MPI call; MPI-3 counts are int. Smaller for tests.
 };
 
-namespace detail {
-
-/// Throws Error with MPI's own text when `code` says that `call` failed.
-inline void check_mpi(int code, std::string_view call) {
-  if (code == MPI_SUCCESS) return;
-  char text[MPI_MAX_ERROR_STRING] = {};
-  int length = 0;
-  if (MPI_Error_string(code, text, &length) != MPI_SUCCESS) fail(call, " failed with code ", code);
-  fail(call, " failed: ", std::string_view(text, static_cast<std::size_t>(length)));
-}
-
-[[nodiscard]] inline bool mpi_is_up() {
-  int initialized = 0, finalized = 0;
-  check_mpi(MPI_Initialized(&initialized), "MPI_Initialized");
-  check_mpi(MPI_Finalized(&finalized), "MPI_Finalized");
-  return initialized != 0 && finalized == 0;
-}
-
-/// An MPI communicator of our own, freed with its owner unless MPI has been finalized before.
-class MpiGroup {
- public:
-  explicit MpiGroup(MPI_Comm owned) : comm_(owned) {
-    check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-  }
-  MpiGroup(MpiGroup&& other) noexcept : comm_(std::exchange(other.comm_, MPI_COMM_NULL)) {}
-  MpiGroup& operator=(MpiGroup&& other) noexcept {
-    std::swap(comm_, other.comm_);
-    return *this;
-  }
-  ~MpiGroup() {
-    int finalized = 1;
-    if (comm_ != MPI_COMM_NULL && MPI_Finalized(&finalized) == MPI_SUCCESS && finalized == 0) MPI_Comm_free(&comm_);
-  }
-  operator MPI_Comm() const { return comm_; }  // NOLINT(google-explicit-constructor): used as one
-
- private:
-  MPI_Comm comm_;
-};
-
-}  // namespace detail
-
 /// One rank of an MPI communicator, which is duplicated: our messages never meet the caller's. The caller initialises
-/// MPI (MPI_THREAD_FUNNELED is enough, with the communicator used on the main thread) and finalises it after the last
-/// communicator is gone. Collective. Errors: MPI's own text.
+/// MPI and finalises it after the last communicator is gone. MPI_THREAD_FUNNELED is enough for models on the main
+/// thread, MPI_THREAD_SERIALIZED for models on any thread that take turns; several threads with a model each, and
+/// operations in the background, need MPI_THREAD_MULTIPLE. Collective. Errors: MPI's own text; a thread that must not
+/// call MPI.
 class Mpi {
  public:
   explicit Mpi(MPI_Comm parent = MPI_COMM_WORLD, MpiOptions options = {}) : Mpi(Owned{}, duplicate(parent), options) {}
@@ -76,8 +40,17 @@ class Mpi {
   [[nodiscard]] std::string_view name() const { return "mpi"; }
   [[nodiscard]] MPI_Comm comm() const { return comm_; }
   [[nodiscard]] bool has_core_each() const { return has_core_each_; }
+  /// For operations in the background: they call MPI from a thread of their own, beside others.
+  void be_patient() {
+    require(threads_ == MPI_THREAD_MULTIPLE,
+            "operations in the background call MPI from a thread of their own: initialise it with MPI_THREAD_MULTIPLE");
+    has_core_each_ = false;
+  }
+  /// The lowest rank on this machine.
+  [[nodiscard]] int machine() const { return machine_; }
 
   Ticket start_allgather(std::span<const std::byte> mine, std::span<std::byte> all, std::span<const index_t> counts) {
+    const detail::MpiCall call(threads_);
     const auto [ticket, move] = claim();
     move.receive_begin.assign(1, 0);
     for (const index_t count : counts) move.receive_begin.push_back(move.receive_begin.back() + count);
@@ -106,6 +79,7 @@ class Mpi {
   /// without asking the others. (MPI_Ialltoallv would need one choice of all ranks, and does the same inside.)
   Ticket start_alltoall(std::span<const std::byte> send_all, std::span<const index_t> send_counts,
                         std::span<std::byte> receive_all, std::span<const index_t> receive_counts) {
+    const detail::MpiCall call(threads_);
     const Claimed claimed = claim();
     Move& move = claimed.move;
     move.send_begin.assign(1, 0);
@@ -125,6 +99,7 @@ class Mpi {
   }
 
   Ticket start_exchange(std::span<const std::byte> send_one, int dest, std::span<std::byte> receive_one, int source) {
+    const detail::MpiCall call(threads_);
     const auto [ticket, move] = claim();
     require((dest == rank_) == (source == rank_), "exchange: rank ", rank_, " of ", size_, " sends to ", dest,
             " and receives from ", source);
@@ -140,6 +115,7 @@ class Mpi {
   [[nodiscard]] bool has_own_allreduce() const { return options_.allreduce == Allreduce::mpi; }
 
   Ticket start_own_allreduce(std::span<float> inout) {
+    const detail::MpiCall call(threads_);
     const auto [ticket, move] = claim();
     while (!inout.empty()) {
       const auto part = inout.first(std::min<std::size_t>(inout.size(), at(largest_message()) / sizeof(float)));
@@ -153,6 +129,7 @@ class Mpi {
   }
 
   [[nodiscard]] bool test(Ticket ticket) {
+    const detail::MpiCall call(threads_);
     Move& move = moves_[static_cast<std::size_t>(ticket)];
     int finished = 0;
     check_mpi(MPI_Testall(static_cast<int>(move.requests.size()), move.requests.data(), &finished, MPI_STATUSES_IGNORE),
@@ -162,9 +139,12 @@ class Mpi {
   }
 
   [[nodiscard]] Mpi split(int color, int key) {
+    const detail::MpiCall call(threads_);
     MPI_Comm part = MPI_COMM_NULL;
     check_mpi(MPI_Comm_split(comm_, color, key, &part), "MPI_Comm_split");
-    return Mpi(Owned{}, part, options_);
+    Mpi group(Owned{}, part, options_);
+    group.has_core_each_ = group.has_core_each_ && has_core_each_;  // the others still want their cores
+    return group;
   }
 
  private:
@@ -180,19 +160,23 @@ class Mpi {
     Move& move;
   };
 
-  Mpi(Owned, MPI_Comm owned, MpiOptions options) : comm_(owned), options_(options) {
+  Mpi(Owned, MPI_Comm owned, MpiOptions options) : comm_(owned), options_(options), threads_(detail::MpiCall::level()) {
     check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
     check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
     MPI_Comm machine = MPI_COMM_NULL;
     int ranks_here = 1;
     check_mpi(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine), "MPI_Comm_split_type");
     check_mpi(MPI_Comm_size(machine, &ranks_here), "MPI_Comm_size");
+    check_mpi(MPI_Allreduce(&rank_, &machine_, 1, MPI_INT, MPI_MIN, machine), "MPI_Allreduce");
+    cpu_set_t cores = affinity_mask();  // of all ranks here: the launcher may have bound each to a core of its own
+    check_mpi(MPI_Allreduce(MPI_IN_PLACE, &cores, sizeof cores, MPI_BYTE, MPI_BOR, machine), "MPI_Allreduce");
     check_mpi(MPI_Comm_free(&machine), "MPI_Comm_free");
-    has_core_each_ = ranks_here <= schedulable_cores();
+    has_core_each_ = ranks_here <= physical_cores(cores);
   }
 
   [[nodiscard]] static MPI_Comm duplicate(MPI_Comm parent) {
     require(detail::mpi_is_up(), "MPI is not initialised (or already finalised): call MPI_Init_thread first");
+    const detail::MpiCall call(detail::MpiCall::level());
     MPI_Comm copy = MPI_COMM_NULL;
     check_mpi(MPI_Comm_dup(parent, &copy), "MPI_Comm_dup");
     return copy;
@@ -242,12 +226,14 @@ class Mpi {
 
   detail::MpiGroup comm_;
   MpiOptions options_;
+  int threads_;  // what MPI_Init_thread provided
   int rank_ = 0;
   int size_ = 1;
+  int machine_ = 0;
   bool has_core_each_ = false;
   std::deque<Move> moves_;  // a deque: MPI holds pointers into it while moves are added
 };
 
-static_assert(AllreducingCollectives<Mpi>);
+static_assert(AllreducingCollectives<Mpi> && PatientCollectives<Mpi> && MachineAwareCollectives<Mpi>);
 
 }  // namespace tessera

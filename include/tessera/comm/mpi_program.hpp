@@ -34,7 +34,7 @@ class MpiProgram {
   static int run(int& argc, char**& argv, std::string_view name, Body&& body, MpiOptions options = {}) {
     guard().name = name;
     int provided = MPI_THREAD_SINGLE;
-    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);  // MPI ends the job itself when this fails
+    MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided);  // MPI ends the job itself when this fails
     std::atexit(abort_unless_finalized);
     int status = 1;
     {

@@ -3,7 +3,9 @@
 
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include <tessera/comm/collectives.hpp>
 
@@ -19,8 +21,10 @@ enum class Collective : std::uint8_t {
   exchange,
   barrier,
 };
+/// Kinds of operations.
 inline constexpr int collective_kinds = 7;
 
+/// As reports name it.
 [[nodiscard]] constexpr std::string_view name_of(Collective kind) {
   switch (kind) {
     case Collective::allreduce: return "allreduce";
@@ -54,6 +58,13 @@ class Operations {
                                                  std::span<const index_t> counts) = 0;
   [[nodiscard]] virtual int start_allgather(std::span<const std::byte> mine, std::span<std::byte> all,
                                             std::span<const index_t> counts) = 0;
+  /// An allgather of activations, counts in floats; these may travel in fewer bits (compressed.hpp).
+  [[nodiscard]] virtual int start_allgather_activations(std::span<const float> mine, std::span<float> all,
+                                                        std::span<const index_t> counts) {
+    byte_counts_.assign(counts.begin(), counts.end());
+    for (index_t& count : byte_counts_) count *= static_cast<index_t>(sizeof(float));
+    return start_allgather(std::as_bytes(mine), std::as_writable_bytes(all), byte_counts_);
+  }
   [[nodiscard]] virtual int start_alltoall(std::span<const std::byte> send, std::span<const index_t> send_counts,
                                            std::span<std::byte> receive, std::span<const index_t> receive_counts) = 0;
   [[nodiscard]] virtual int start_broadcast(std::span<std::byte> data, int root) = 0;
@@ -66,11 +77,29 @@ class Operations {
 
   [[nodiscard]] virtual std::shared_ptr<Operations> split(int color, int key) = 0;
 
+  /// The same ranks once more; whoever waits leaves the core at once, for others compute there. Collective.
+  [[nodiscard]] virtual std::shared_ptr<Operations> patient() = 0;
+  /// Operations of patient() that run on a thread of their own (background.hpp). Collective.
+  [[nodiscard]] virtual std::shared_ptr<Operations> in_background() = 0;
+
+  /// Equal on ranks that can share memory.
+  [[nodiscard]] virtual int machine() const = 0;
+
   [[nodiscard]] virtual double timeout() const = 0;
+  /// May be called while another thread waits, which then observes it.
   virtual void set_timeout(double seconds) = 0;
+
+  /// What these operations add to a transport, around another one of the same ranks: a record, for one.
+  [[nodiscard]] virtual std::shared_ptr<Operations> around(std::shared_ptr<Operations> carrier) { return carrier; }
+
+  /// What is to be said at the end of a run; empty: nothing.
+  [[nodiscard]] virtual std::string report() const { return {}; }
 
   /// Bytes that left this rank so far, a piece counted once per rank that receives it.
   [[nodiscard]] virtual index_t wire_bytes() const = 0;
+
+ private:
+  std::vector<index_t> byte_counts_;
 };
 
 }  // namespace tessera

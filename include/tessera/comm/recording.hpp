@@ -2,12 +2,12 @@
 // Counts what a communicator is asked to do: calls, payload, bytes on the wire and time, per kind of operation.
 
 #include <array>
-#include <chrono>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include <tessera/comm/communicator.hpp>
+#include <tessera/core/trace.hpp>
 
 namespace tessera {
 
@@ -43,18 +43,32 @@ struct Ledger {
   void clear() { tallies = {}; }
 };
 
-/// Operations that go to another communicator's and are written into a ledger on the way.
+/// The names of a collective's two events: its start, and its end from when somebody waits for it.
+inline constexpr auto trace_collectives = [] {
+  std::array<std::array<TraceName, 2>, collective_kinds> names;
+  for (std::size_t k = 0; k < names.size(); ++k) {
+    const std::string_view name = name_of(static_cast<Collective>(k));
+    names[k] = {TraceName{name, TraceKind::start, "bytes"}, TraceName{name, TraceKind::collective, "bytes"}};
+  }
+  return names;
+}();
+
+/// Operations that go to another communicator's and are written into a ledger, and a lane of a trace, on the way.
 class RecordingOperations final : public Operations {
  public:
-  RecordingOperations(std::shared_ptr<Operations> recorded, std::shared_ptr<Ledger> ledger)
-      : recorded_(std::move(recorded)), ledger_(std::move(ledger)) {}
+  /// `lane` may be nullptr; `group` is equal on the ranks of this communicator, and differs from those of others.
+  RecordingOperations(std::shared_ptr<Operations> recorded, std::shared_ptr<Ledger> ledger, TraceLane* lane,
+                      std::uint64_t group = 0)
+      : recorded_(std::move(recorded)), ledger_(std::move(ledger)), lane_(lane), group_(group) {}
 
   [[nodiscard]] int rank() const override { return recorded_->rank(); }
   [[nodiscard]] int size() const override { return recorded_->size(); }
   [[nodiscard]] std::string_view name() const override { return recorded_->name(); }
+  [[nodiscard]] std::string report() const override { return recorded_->report(); }
   [[nodiscard]] double timeout() const override { return recorded_->timeout(); }
   void set_timeout(double seconds) override { recorded_->set_timeout(seconds); }
   [[nodiscard]] index_t wire_bytes() const override { return recorded_->wire_bytes(); }
+  [[nodiscard]] int machine() const override { return recorded_->machine(); }
 
   [[nodiscard]] int start_allreduce(std::span<float> inout) override {
     return start(Collective::allreduce, inout.size_bytes(), [&] { return recorded_->start_allreduce(inout); });
@@ -67,6 +81,11 @@ class RecordingOperations final : public Operations {
   [[nodiscard]] int start_allgather(std::span<const std::byte> mine, std::span<std::byte> all,
                                     std::span<const index_t> counts) override {
     return start(Collective::allgather, all.size(), [&] { return recorded_->start_allgather(mine, all, counts); });
+  }
+  [[nodiscard]] int start_allgather_activations(std::span<const float> mine, std::span<float> all,
+                                                std::span<const index_t> counts) override {
+    return start(Collective::allgather, all.size_bytes(),
+                 [&] { return recorded_->start_allgather_activations(mine, all, counts); });
   }
   [[nodiscard]] int start_alltoall(std::span<const std::byte> send, std::span<const index_t> send_counts,
                                    std::span<std::byte> receive, std::span<const index_t> receive_counts) override {
@@ -86,42 +105,68 @@ class RecordingOperations final : public Operations {
   }
 
   void wait(int operation) override {
-    measured(kinds_[static_cast<std::size_t>(operation)], [&] { recorded_->wait(operation); });
+    const Started& started = started_[static_cast<std::size_t>(operation)];
+    measured(started.kind, TraceKind::collective, started.bytes, [&] { recorded_->wait(operation); });
   }
 
-  /// The parts of a split write into the same ledger.
+  /// The parts of a split write into the same ledger and lane. All ranks split alike, so the numbers of groups agree.
   [[nodiscard]] std::shared_ptr<Operations> split(int color, int key) override {
-    return std::make_shared<RecordingOperations>(recorded_->split(color, key), ledger_);
+    const std::uint64_t group = ((group_ * 64 + ++splits_) << 20) + static_cast<std::uint64_t>(color) + 1;
+    return std::make_shared<RecordingOperations>(recorded_->split(color, key), ledger_, lane_, group);
+  }
+  [[nodiscard]] std::shared_ptr<Operations> around(std::shared_ptr<Operations> carrier) override {
+    return std::make_shared<RecordingOperations>(recorded_->around(std::move(carrier)), ledger_, lane_, group_);
+  }
+  [[nodiscard]] std::shared_ptr<Operations> patient() override {
+    return std::make_shared<RecordingOperations>(recorded_->patient(), ledger_, lane_, group_);
+  }
+  [[nodiscard]] std::shared_ptr<Operations> in_background() override {
+    return std::make_shared<RecordingOperations>(recorded_->in_background(), ledger_, lane_, group_);
   }
 
  private:
+  struct Started {
+    Collective kind;
+    index_t bytes;
+  };
+
   template <class Act>
-  void measured(Collective kind, Act&& act) {
+  void measured(Collective kind, TraceKind phase, index_t bytes, Act&& act) {
     const index_t wire_before = recorded_->wire_bytes();
-    const auto begin = std::chrono::steady_clock::now();
+    const std::int64_t begin = trace_clock();
     act();
+    const std::int64_t end = trace_clock();
     Tally& tally = (*ledger_)[kind];
-    tally.microseconds += std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
+    tally.microseconds += static_cast<double>(end - begin) / 1e3;
     tally.wire_bytes += recorded_->wire_bytes() - wire_before;
+    if (lane_ == nullptr) return;
+    const auto& names = trace_collectives[static_cast<std::size_t>(kind)];
+    lane_->add({&names[phase == TraceKind::start ? 0 : 1], begin, end, bytes, group_});
   }
 
   template <class Start>
   int start(Collective kind, std::size_t payload_bytes, Start&& start_recorded) {
     int operation = 0;
-    measured(kind, [&] { operation = start_recorded(); });
+    const auto bytes = static_cast<index_t>(payload_bytes);
+    measured(kind, TraceKind::start, bytes, [&] { operation = start_recorded(); });
     Tally& tally = (*ledger_)[kind];
     ++tally.calls;
-    tally.payload_bytes += static_cast<index_t>(payload_bytes);
-    if (kinds_.size() <= static_cast<std::size_t>(operation)) kinds_.resize(static_cast<std::size_t>(operation) + 1);
-    kinds_[static_cast<std::size_t>(operation)] = kind;
+    tally.payload_bytes += bytes;
+    if (started_.size() <= static_cast<std::size_t>(operation))
+      started_.resize(static_cast<std::size_t>(operation) + 1);
+    started_[static_cast<std::size_t>(operation)] = {kind, bytes};
     return operation;
   }
 
   std::shared_ptr<Operations> recorded_;
   std::shared_ptr<Ledger> ledger_;
-  std::vector<Collective> kinds_;  // of each operation under way
+  TraceLane* lane_;
+  std::uint64_t group_;
+  std::uint64_t splits_ = 0;
+  std::vector<Started> started_;  // operations under way
 };
 
+/// A communicator that counts, and where it writes.
 struct Recorded {
   Communicator communicator;
   std::shared_ptr<Ledger> ledger;
@@ -129,9 +174,10 @@ struct Recorded {
 
 /// A communicator that does what `communicator` does and writes it into a ledger:
 ///   auto [comm, ledger] = record(world);  ...  (*ledger)[Collective::allreduce].calls
-[[nodiscard]] inline Recorded record(const Communicator& communicator) {
+/// and, where there is one, into the lane of the thread that communicates.
+[[nodiscard]] inline Recorded record(const Communicator& communicator, TraceLane* lane = nullptr) {
   auto ledger = std::make_shared<Ledger>();
-  return {Communicator(std::make_shared<RecordingOperations>(communicator.operations(), ledger)), ledger};
+  return {Communicator(std::make_shared<RecordingOperations>(communicator.operations(), ledger, lane)), ledger};
 }
 
 }  // namespace tessera

@@ -1,6 +1,7 @@
 #pragma once
 // The memory that a group of ranks on one machine shares: how they meet in it, and where everything lies.
 
+#include <sched.h>
 #include <unistd.h>
 
 #include <array>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include <tessera/comm/shared_segment.hpp>
+#include <tessera/parallel/cores.hpp>
 
 namespace tessera::shared {
 
@@ -38,6 +40,7 @@ struct Offer {
   int color = 0;
   int key = 0;
   bool good = true;
+  cpu_set_t cores{};  ///< that the process may run on
 };
 
 /// One rank's view of the segment: a cookie that tells it from any other, a block per rank, two buffers per rank.
@@ -51,6 +54,7 @@ class Group {
   Group(int rank_outside, const std::vector<int>& members, Gather&& gather) : size_(static_cast<int>(members.size())) {
     while (members[static_cast<std::size_t>(rank_)] != rank_outside) ++rank_;
     Offer mine;
+    mine.cores = affinity_mask();
     std::string problem;
     const auto attempt = [&](auto&& act) {
       if (!mine.good) return;
@@ -78,12 +82,19 @@ class Group {
     const std::vector<Offer> outcomes = gather(mine);  // everybody has opened it, or not
     segment_.close_file();
     require(mine.good, problem);
-    for (const int member : members)
-      require(outcomes[static_cast<std::size_t>(member)].good, "shared memory: rank ", member, " could not open it");
+    cpu_set_t cores{};
+    for (const int member : members) {
+      const Offer& outcome = outcomes[static_cast<std::size_t>(member)];
+      require(outcome.good, "shared memory: rank ", member, " could not open it");
+      CPU_OR(&cores, &cores, &outcome.cores);
+    }
+    cores_ = physical_cores(cores);
   }
 
   [[nodiscard]] int rank() const { return rank_; }
   [[nodiscard]] int size() const { return size_; }
+  /// Physical cores that the members may run on, together.
+  [[nodiscard]] int cores() const { return cores_; }
   [[nodiscard]] RankBlock& block(int r) const {
     return reinterpret_cast<RankBlock*>(segment_.data() + sizeof(RankBlock))[r];
   }
@@ -108,6 +119,7 @@ class Group {
   SharedSegment segment_;
   int rank_ = 0;
   int size_ = 1;
+  int cores_ = 1;
 };
 
 }  // namespace tessera::shared

@@ -6,8 +6,10 @@
 #include <span>
 
 #include <tessera/core/types.hpp>
+#include <tessera/simd/isa.hpp>
 
 namespace tessera {
+inline namespace TESSERA_ISA {  // loops that the compiler turns into vectors: units of two instruction sets share none
 
 /// sum[i] = part(0)[i] + part(1)[i] + ... + part(count - 1)[i], in that order. `sum` may be part 0.
 template <class Part>
@@ -32,4 +34,5 @@ inline void sum_in_rank_order(int count, const float* parts, std::span<float> su
       count, [&](int p) { return parts + p * static_cast<index_t>(sum.size()); }, sum);
 }
 
+}  // namespace TESSERA_ISA
 }  // namespace tessera
