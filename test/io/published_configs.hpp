@@ -82,6 +82,14 @@ inline constexpr PublishedConfig published_configs[] = {
 "rope_type":"llama3"},"rope_theta":500000.0,"tie_word_embeddings":true,"torch_dtype":"bfloat16",
 "transformers_version":"4.45.0.dev0","use_cache":true,"vocab_size":128256})",
      ""},
+    {"Mistral-7B-Instruct-v0.3",
+     R"({"architectures":["MistralForCausalLM"],"attention_dropout":0.0,"bos_token_id":1,"eos_token_id":2,
+"hidden_act":"silu","hidden_size":4096,"initializer_range":0.02,"intermediate_size":14336,
+"max_position_embeddings":32768,"model_type":"mistral","num_attention_heads":32,"num_hidden_layers":32,
+"num_key_value_heads":8,"rms_norm_eps":1e-05,"rope_theta":1000000.0,"sliding_window":null,
+"tie_word_embeddings":false,"torch_dtype":"bfloat16","transformers_version":"4.42.0.dev0","use_cache":true,
+"vocab_size":32768})",
+     ""},
 };
 
 }  // namespace test

@@ -31,8 +31,7 @@ class Buffer {
     data_ = static_cast<T*>(memory);
     if (bytes() >= huge_page) ::madvise(memory, bytes(), MADV_HUGEPAGE);
   }
-  Buffer(Buffer&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  Buffer(Buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
   Buffer& operator=(Buffer&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);

@@ -19,13 +19,21 @@ struct Family {
   bool qkv_bias = false;          ///< q_proj, k_proj and v_proj have a bias; o_proj never has
   index_t default_head_dim = 0;   ///< 0: hidden_size / num_attention_heads
   double default_rope_theta = 0;  ///< 0: config.json must say
+  /// Where sliding_window alone asks for a window: that of a config.json without the field; null there means none.
+  /// 0: use_sliding_window asks.
+  index_t default_sliding_window = 0;
 };
 
-inline constexpr std::array<Family, 3> families = {{
-    {.model_type = "qwen3", .architecture = "Qwen3ForCausalLM", .qk_norm = true, .default_head_dim = 128},
-    {.model_type = "qwen2", .architecture = "Qwen2ForCausalLM", .qkv_bias = true},
-    {.model_type = "llama", .architecture = "LlamaForCausalLM", .default_rope_theta = 10000.0},
-}};
+/// A family is added here, and nowhere else in the library.
+inline constexpr std::array families = {
+    Family{.model_type = "qwen3", .architecture = "Qwen3ForCausalLM", .qk_norm = true, .default_head_dim = 128},
+    Family{.model_type = "qwen2", .architecture = "Qwen2ForCausalLM", .qkv_bias = true},
+    Family{.model_type = "llama", .architecture = "LlamaForCausalLM", .default_rope_theta = 10000.0},
+    Family{.model_type = "mistral",
+           .architecture = "MistralForCausalLM",
+           .default_rope_theta = 10000.0,
+           .default_sliding_window = 4096},
+};
 
 /// The row of a family. Throws Error that lists the families there are; `where` names the file.
 [[nodiscard]] inline const Family& family_named(std::string_view model_type, std::string_view where = "config.json") {

@@ -17,6 +17,7 @@ struct RopeConfig {
   index_t original_max_positions = 0;
 };
 
+/// Sizes of a model, in elements, as transformers' configuration classes call them.
 struct ModelConfig {
   std::string model_type;  ///< as config.json names it: qwen3, qwen2, llama
   index_t layers = 0;
@@ -30,7 +31,7 @@ struct ModelConfig {
   double rms_norm_eps = 1e-6;
   RopeConfig rope;
   bool tied_embeddings = false;
-  bool attention_bias = false;  ///< q/k/v bias: as config.json says, else as the family has it
+  bool attention_bias = false;         ///< q/k/v bias: as config.json says, else as the family has it
   std::vector<token_t> eos_token_ids;  ///< of generation_config.json if it is there, else of config.json
   token_t bos_token_id = -1;           ///< -1: none
 

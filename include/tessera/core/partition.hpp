@@ -19,11 +19,13 @@ struct Range {
   friend constexpr bool operator==(const Range&, const Range&) = default;
 };
 
+/// What both hold; empty, at the later begin, where they hold nothing in common.
 [[nodiscard]] constexpr Range intersect(Range a, Range b) {
   const index_t begin = std::max(a.begin, b.begin);
   return {begin, std::max(begin, std::min(a.end, b.end))};
 }
 
+/// a / b rounded up, for a >= 0 and b > 0.
 [[nodiscard]] constexpr index_t ceil_div(index_t a, index_t b) { return (a + b - 1) / b; }
 
 /// Part `i` of `parts` of [0, n), in units of `grain` (a head, a quantisation block; the last unit may be short).

@@ -1,5 +1,5 @@
 #pragma once
-// Views of matrices that somebody else owns: activations (f32) and weights (f32, bf16 or f16, as in the file).
+// Views of matrices that somebody else owns: activations (f32) and weights (as in the file).
 
 #include <string_view>
 #include <type_traits>
@@ -31,27 +31,61 @@ struct MatrixView {
   [[nodiscard]] MatrixView col_range(Range c) const { return {data + c.begin, rows, c.size(), stride}; }
 };
 
+/// [rows, cols] floats that may be written.
 using Activations = MatrixView<float>;
+/// [rows, cols] floats that may be read.
 using ConstActivations = MatrixView<const float>;
 
-/// A weight matrix [out, in], row-major as checkpoints store it; `stride` counts elements between rows.
+/// Consecutive weights of a row that share a scale, in the formats that have one.
+inline constexpr index_t weight_block = 32;
+
+/// What the products with a weight are computed in: f32; for one in blocks also 8-bit integers, to which activations
+/// are then rounded block by block; for one in bf16 also that, on backends that have such products
+/// (simd/bf16_pairs.hpp). A property of the weight, so that every step computes alike.
+enum class Arithmetic : std::uint8_t { f32, int8, bf16 };
+
+/// A weight matrix [out, in], row-major as checkpoints store it; `stride` counts elements between rows. One in blocks
+/// has f16 scales as well, [out][planes][stride / 32] (core/weight_format.hpp), and its columns are cut between blocks.
 struct WeightView {
   const void* data = nullptr;
   DType dtype = DType::f32;
   index_t rows = 0;
   index_t cols = 0;
   index_t stride = 0;
+  const f16_t* scales = nullptr;
+  Arithmetic arithmetic = Arithmetic::f32;
 
   [[nodiscard]] bool empty() const { return rows == 0 || cols == 0; }
   [[nodiscard]] const void* at(index_t row, index_t col) const {
-    return static_cast<const char*>(data) + (row * stride + col) * bytes_of(dtype);
+    return static_cast<const char*>(data) + bytes_of(dtype, row * stride + col);
   }
-  [[nodiscard]] WeightView row_range(Range r) const { return {at(r.begin, 0), dtype, r.size(), cols, stride}; }
-  [[nodiscard]] WeightView col_range(Range c) const { return {at(0, c.begin), dtype, rows, c.size(), stride}; }
+  /// Scales of a row: one for each block, then as many minima where the format has some.
+  [[nodiscard]] const f16_t* row_scales(index_t row) const { return scales + row * scale_stride(); }
+  [[nodiscard]] WeightView row_range(Range r) const {
+    WeightView part = *this;
+    part.data = at(r.begin, 0);
+    part.rows = r.size();
+    if (scales != nullptr) part.scales = row_scales(r.begin);
+    return part;
+  }
+  /// Throws Error if the weight is in blocks, and the range would cut one.
+  [[nodiscard]] WeightView col_range(Range c) const {
+    WeightView part = *this;
+    part.data = at(0, c.begin);
+    part.cols = c.size();
+    if (scales != nullptr) {
+      require(c.begin % weight_block == 0 && c.end % weight_block == 0, "columns ", c.begin, " to ", c.end,
+              " of a weight in blocks: expected multiples of ", weight_block);
+      part.scales = scales + c.begin / weight_block;
+    }
+    return part;
+  }
   template <class T>
   [[nodiscard]] const T* row_as(index_t row) const {
     return static_cast<const T*>(at(row, 0));
   }
+  [[nodiscard]] index_t blocks_per_row() const { return stride / weight_block; }  ///< stored: a plane of scales
+  [[nodiscard]] index_t scale_stride() const { return (dtype == DType::int4_blocks ? 2 : 1) * blocks_per_row(); }
 };
 
 /// Returns `m` if it has the expected shape, else throws Error naming it; a shape comment that executes.

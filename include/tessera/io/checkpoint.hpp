@@ -9,9 +9,13 @@
 #include <vector>
 
 #include <tessera/core/buffer.hpp>
+#include <tessera/core/weight_format.hpp>
 #include <tessera/io/safetensors.hpp>
 
 namespace tessera {
+
+/// What the name of a weight in blocks is followed by in that of its scales.
+inline constexpr std::string_view scale_suffix = "_scale";
 
 /// An open checkpoint. Weights are views into the mapped files and live as long as this object. Moves, no copy.
 class Checkpoint {
@@ -48,13 +52,15 @@ class Checkpoint {
   }
 
   /// A weight matrix [rows, cols] as it is stored: a view of the mapping, or of a private copy where an old writer left
-  /// the data misaligned. Throws Error, with what was expected and what the file has, if it is missing, has another
+  /// the data misaligned. I8 and U8 are integers of blocks, whose scales are the tensor NAME_scale
+  /// (docs/quantisation.md). Throws Error, with what was expected and what the file has, if it is missing, has another
   /// shape, or is of a type that the kernels do not read. For one thread at a time.
   [[nodiscard]] WeightView weight(std::string_view name, index_t rows, index_t cols) const {
+    const TensorInfo* found = find(name);
+    if (found != nullptr && found->dtype == StoredType::i8) return blocks<Int8Blocks>(name, rows, cols);
+    if (found != nullptr && found->dtype == StoredType::u8) return blocks<Int4Blocks>(name, rows, cols);
     const TensorInfo& tensor = checked(name, {rows, cols});
-    const DType dtype = dtype_of_tensor(tensor);
-    if (!tensor.aligned()) return {aligned_copy(tensor), dtype, rows, cols, cols};
-    return {tensor.data, dtype, rows, cols, cols};
+    return {aligned(tensor), dtype_of_tensor(tensor), rows, cols, cols};
   }
 
   /// A vector of `n` elements (a norm, a bias), widened to f32. Throws Error as weight() does, at any alignment, and if
@@ -128,6 +134,24 @@ class Checkpoint {
     }
   }
 
+  /// A matrix in blocks: integers [rows, cols * bits / 8], and scales f16 [rows, cols / 32] or [rows, 2, cols / 32].
+  template <BlockFormat F>
+  [[nodiscard]] WeightView blocks(std::string_view name, index_t rows, index_t cols) const {
+    require(cols % weight_block == 0, name, ": expected columns in whole blocks of ", weight_block, " for ", F::name,
+            ", found ", cols);
+    const TensorInfo& integers = checked(name, {rows, bytes_of(F::dtype, cols)});
+    const std::string scale_name = concat(name, scale_suffix);
+    std::vector<index_t> shape{rows, cols / weight_block};
+    if (F::planes > 1) shape.insert(shape.begin() + 1, F::planes);
+    const TensorInfo& scales = checked(scale_name, shape);
+    require(scales.dtype == StoredType::f16, scale_name, ": expected F16, file has ", name_of(scales.dtype), " (",
+            file_name(scales), ")");
+    return {integers.data, F::dtype, rows, cols, cols, static_cast<const f16_t*>(aligned(scales))};
+  }
+
+  [[nodiscard]] const void* aligned(const TensorInfo& tensor) const {
+    return tensor.aligned() ? tensor.data : aligned_copy(tensor);
+  }
   [[nodiscard]] const void* aligned_copy(const TensorInfo& tensor) const {
     const Buffer<char>& copy = copies_.emplace_back(tensor.bytes);
     file_of(tensor).read(tensor.offset, copy.data(), tensor.bytes);
@@ -157,23 +181,30 @@ class Checkpoint {
     return std::filesystem::path(file_of(tensor).path()).filename().string();
   }
 
-  /// Calls f(file, bytes) for the bytes of a view; rows that lie closer together than a page or two count as one range.
+  /// Calls f(file, bytes) for the bytes of a view and of its scales; rows that lie closer together than a page or two
+  /// count as one range.
   template <class F>
   void each_range(const WeightView& view, F&& f) const {
     if (view.empty()) return;
+    each_row_range(view.data, view.rows, bytes_of(view.dtype, view.cols), bytes_of(view.dtype, view.stride), f);
+    if (view.scales == nullptr) return;
+    constexpr auto size = static_cast<index_t>(sizeof(f16_t));
+    const index_t beyond = view.scale_stride() - view.blocks_per_row();  // from the first plane to the last
+    each_row_range(view.scales, view.rows, (beyond + view.cols / weight_block) * size, view.scale_stride() * size, f);
+  }
+  template <class F>
+  void each_row_range(const void* data, index_t rows, index_t row_bytes, index_t pitch, F&& f) const {
     const MappedFile* file = nullptr;
     for (const Safetensors& candidate : files_)
-      if (candidate.file().contains(view.data)) file = &candidate.file();
-    require(file != nullptr, "a view of ", view.rows, " rows does not lie in this checkpoint");
+      if (candidate.file().contains(data)) file = &candidate.file();
+    require(file != nullptr, "a view of ", rows, " rows does not lie in this checkpoint");
     constexpr index_t nearby = 8192;
-    const index_t begin = static_cast<const std::byte*>(view.data) - file->data();
-    const index_t row_bytes = view.cols * bytes_of(view.dtype);
-    const index_t pitch = view.stride * bytes_of(view.dtype);
+    const index_t begin = static_cast<const std::byte*>(data) - file->data();
     if (pitch - row_bytes <= nearby) {
-      f(*file, Range{begin, begin + (view.rows - 1) * pitch + row_bytes});
+      f(*file, Range{begin, begin + (rows - 1) * pitch + row_bytes});
       return;
     }
-    for (index_t row = 0; row < view.rows; ++row) f(*file, Range{begin + row * pitch, begin + row * pitch + row_bytes});
+    for (index_t row = 0; row < rows; ++row) f(*file, Range{begin + row * pitch, begin + row * pitch + row_bytes});
   }
 
   std::vector<Safetensors> files_;

@@ -16,7 +16,7 @@ inline std::string_view torch_name(DType dtype) {
   switch (dtype) {
     case DType::f32: return "float32";
     case DType::bf16: return "bfloat16";
-    case DType::f16: break;
+    default: break;
   }
   return "float16";
 }
@@ -56,6 +56,7 @@ inline Json eos_json(const ModelConfig& model) {
                  {"rms_norm_eps", model.rms_norm_eps},
                  {"rope_scaling", rope_scaling},
                  {"rope_theta", model.rope.theta},
+                 {"sliding_window", nullptr},
                  {"tie_word_embeddings", model.tied_embeddings},
                  {"torch_dtype", detail::torch_name(dtype)},
                  {"use_cache", true},

@@ -6,8 +6,8 @@
 
 namespace tessera {
 
-/// `text` with control characters and bytes outside ASCII as \xNN, cut after `limit` bytes: a hostile name can neither
-/// flood a terminal nor steer it.
+/// `text` with control characters and bytes outside ASCII as `\xNN`, cut after `limit` bytes: a hostile name can
+/// neither flood a terminal nor steer it.
 [[nodiscard]] inline std::string excerpt(std::string_view text, std::size_t limit = 120) {
   static constexpr char digits[] = "0123456789abcdef";
   std::string line;

@@ -21,6 +21,9 @@ inline constexpr index_t most_hidden = 1 << 24;
 inline constexpr index_t most_intermediate = 1 << 26;
 inline constexpr index_t most_positions = INT32_MAX;
 
+/// The quant_method of a checkpoint whose weights are in blocks (docs/quantisation.md); its tensors say in which.
+inline constexpr std::string_view own_quantization = "tessera";
+
 inline double positive(const JsonObject& config, std::string_view key) {
   const double number = config.number(key);
   require(number > 0, config.where(), ": ", key, ": expected a positive number, found ", number);
@@ -72,7 +75,16 @@ inline RopeConfig read_rope(const JsonObject& config, const Family& family) {
 }
 
 /// Throws Error if some layer would attend to a window only.
-inline void refuse_sliding_window(const JsonObject& config, index_t layers) {
+inline void refuse_sliding_window(const JsonObject& config, const Family& family, const ModelConfig& model) {
+  if (family.default_sliding_window > 0) {
+    const index_t window = config.has("sliding_window")
+                               ? config.find_integer("sliding_window", 1, INT64_MAX).value_or(INT64_MAX)
+                               : family.default_sliding_window;
+    require(window >= model.max_positions, config.where(), ": sliding_window: expected null or at least ",
+            model.max_positions, " (max_position_embeddings), found ", window, ": a window is not supported");
+    return;
+  }
+  const index_t layers = model.layers;
   if (const Json* types = config.find("layer_types")) {
     const std::string where = concat(config.where(), ": layer_types");
     require(types->is_array() && static_cast<index_t>(types->size()) == layers, where, ": expected ", layers,
@@ -93,8 +105,9 @@ inline void refuse_unsupported(const JsonObject& config, const Family& family) {
   require(activation == "silu", config.where(), ": hidden_act: expected silu, found \"", excerpt(activation), '"');
   if (config.find("quantization_config") != nullptr) {
     const JsonObject quantization = config.object("quantization_config");
-    fail(config.where(), ": quantization_config: expected weights in bf16, f16 or f32, found quantisation \"",
-         excerpt(quantization.find_text("quant_method").value_or("unnamed")), '"');
+    const std::string method = quantization.find_text("quant_method").value_or("unnamed");
+    require(method == own_quantization, config.where(), ": quantization_config: expected weights in bf16, f16 or f32, ",
+            "or blocks as tessera quantize writes them, found quantisation \"", excerpt(method), '"');
   }
   // With this flag o_proj has a bias as well. Qwen2 knows no such field: its q, k and v always have one, o never.
   require(family.qkv_bias || !config.find_flag("attention_bias").value_or(false), config.where(),
@@ -108,6 +121,10 @@ inline void refuse_unsupported(const JsonObject& config, const Family& family) {
 /// field, if a field is missing, has a wrong type or an impossible value, or asks for something unsupported.
 [[nodiscard]] inline ModelConfig read_config(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "config.json";
+  std::error_code unused;
+  require(std::filesystem::symlink_status(path, unused).type() != std::filesystem::file_type::not_found,
+          folder.string(), ": expected config.json, as in the folder of a published model, found ",
+          std::filesystem::exists(folder, unused) ? "none" : "no such folder");
   const Json json = parse_json(read_text(path, detail::largest_config), path.string());
   const JsonObject config(json, path.string());
   const std::string model_type = config.text("model_type");
@@ -141,7 +158,7 @@ inline void refuse_unsupported(const JsonObject& config, const Family& family) {
   model.rope = detail::read_rope(config, family);
   model.tied_embeddings = config.find_flag("tie_word_embeddings").value_or(false);
   model.attention_bias = family.qkv_bias;
-  detail::refuse_sliding_window(config, model.layers);
+  detail::refuse_sliding_window(config, family, model);
   detail::refuse_unsupported(config, family);
 
   const GenerationDefaults generation = read_generation_config(folder, model.vocab);

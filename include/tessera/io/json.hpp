@@ -16,6 +16,7 @@
 
 namespace tessera {
 
+/// A parsed JSON value.
 using Json = nlohmann::json;
 
 /// Parses one JSON text. `where` names it in errors. Throws Error on bad syntax, a key that an object has twice, and
@@ -61,6 +62,9 @@ class JsonObject {
   }
 
   [[nodiscard]] const std::string& where() const { return where_; }
+
+  /// Whether the field is there, if only as null: for the few fields where that makes a difference.
+  [[nodiscard]] bool has(std::string_view key) const { return json_->find(key) != json_->end(); }
 
   /// The field, or null where it is absent.
   [[nodiscard]] const Json* find(std::string_view key) const {

@@ -72,6 +72,7 @@ constexpr Preset llama3(std::string_view name, std::string_view published, index
 
 }  // namespace detail
 
+/// The published models, by family and size.
 // clang-format off
 inline constexpr std::array presets = {
     //                                                   layers hidden heads   FFN   tied

@@ -58,6 +58,7 @@ static_assert(
 
 }  // namespace detail
 
+/// Of one element.
 [[nodiscard]] constexpr index_t bytes_of(StoredType type) {
   return detail::stored_types[static_cast<std::size_t>(type)].bytes;
 }
@@ -67,6 +68,7 @@ static_assert(
   return detail::stored_types[static_cast<std::size_t>(type)].name;
 }
 
+/// The type that a header spells so, if it is one.
 [[nodiscard]] constexpr std::optional<StoredType> stored_type_named(std::string_view name) {
   for (const auto& row : detail::stored_types)
     if (row.name == name) return row.type;
@@ -83,23 +85,31 @@ static_assert(
   }
 }
 
+/// How a file stores what the kernels read.
 [[nodiscard]] constexpr StoredType stored_type(DType dtype) {
   switch (dtype) {
     case DType::f32: return StoredType::f32;
     case DType::bf16: return StoredType::bf16;
     case DType::f16: break;
+    case DType::int8_blocks: return StoredType::i8;
+    case DType::int4_blocks: return StoredType::u8;
   }
   return StoredType::f16;
 }
 
+/// How a file stores elements of a C++ type.
 template <class T>
 inline constexpr StoredType stored_type_of = stored_type(dtype_of<T>);
+/// As above.
 template <>
 inline constexpr StoredType stored_type_of<double> = StoredType::f64;
+/// As above.
 template <>
 inline constexpr StoredType stored_type_of<std::int64_t> = StoredType::i64;
+/// As above.
 template <>
 inline constexpr StoredType stored_type_of<std::int32_t> = StoredType::i32;
+/// As above.
 template <>
 inline constexpr StoredType stored_type_of<std::uint8_t> = StoredType::u8;
 

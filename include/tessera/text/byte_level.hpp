@@ -57,6 +57,7 @@ class ByteAlphabet {
   std::array<std::int16_t, end_code_point> byte_of_{};
 };
 
+/// The one there is.
 inline constexpr ByteAlphabet byte_alphabet;
 static_assert(byte_alphabet.character(255) == 255 && byte_alphabet.byte(0x143) == 0xAD);
 

@@ -12,11 +12,13 @@
 
 namespace tessera {
 
+/// One turn of a conversation; UTF-8.
 struct ChatMessage {
   std::string role;  ///< system, user or assistant
   std::string content;
 };
 
+/// What a template may be told beside the conversation.
 struct ChatOptions {
   std::optional<bool> thinking;     ///< transformers' enable_thinking; unset: as the template has it
   std::optional<std::string> date;  ///< as Llama 3.x writes it, "26 Jul 2024"; unset: as the template has it
@@ -40,10 +42,12 @@ namespace text {
   return text;
 }
 
+/// As Python's lstrip("\\n").
 [[nodiscard]] inline std::string_view strip_newlines_left(std::string_view text) {
   text.remove_prefix(std::min(text.size(), text.find_first_not_of('\n')));
   return text;
 }
+/// As Python's rstrip("\\n").
 [[nodiscard]] inline std::string_view strip_newlines_right(std::string_view text) {
   return text.substr(0, text.find_last_not_of('\n') + 1);
 }
@@ -64,6 +68,7 @@ namespace text {
                 months.substr(static_cast<std::size_t>(3 * local.tm_mon), 3), ' ', local.tm_year + 1900);
 }
 
+/// One message between ChatML's marks.
 [[nodiscard]] inline std::string chatml_message(std::string_view role, std::string_view content) {
   return concat("<|im_start|>", role, '\n', content, "<|im_end|>\n");
 }

@@ -18,6 +18,7 @@ struct TokenPart {
   std::string text;
   bool ends = true;
 };
+/// What a token is made of, in order.
 using TokenParts = std::vector<TokenPart>;
 
 /// Gives stages that need whole tokens whole tokens.

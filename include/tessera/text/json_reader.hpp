@@ -13,6 +13,7 @@
 
 namespace tessera::text {
 
+/// A parsed JSON value.
 using Json = nlohmann::json;
 
 /// The bytes of a file; throws Error if it cannot be read.
@@ -23,6 +24,7 @@ using Json = nlohmann::json;
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
+/// Parses the text of a file; throws Error that names `where`.
 [[nodiscard]] inline Json parse_json(std::string_view bytes, std::string_view where) {
   try {
     return Json::parse(bytes);

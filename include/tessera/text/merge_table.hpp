@@ -16,6 +16,7 @@ namespace tessera::text {
 /// Pairs of symbols with the rank of their merge and its result: open addressing with linear probing, half empty.
 class MergeTable {
  public:
+  /// What a pair becomes, and how early.
   struct Merge {
     std::int32_t rank = none;
     token_t result = -1;

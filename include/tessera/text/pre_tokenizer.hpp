@@ -15,6 +15,7 @@ namespace tessera::text {
 
 /// Pieces of a text: parts of one buffer, in order, none empty.
 struct Pieces {
+  /// Bytes [begin, end) of the buffer.
   struct Piece {
     std::size_t begin = 0;
     std::size_t end = 0;

@@ -15,6 +15,7 @@ namespace tessera::text {
 /// A byte trie. Patterns are UTF-8, so matches in UTF-8 begin and end at code points.
 class TokenMatcher {
  public:
+  /// Bytes [begin, end) of the text.
   struct Match {
     std::size_t begin = 0;
     std::size_t end = 0;

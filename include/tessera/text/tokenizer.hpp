@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include <tessera/text/added_tokens.hpp>
@@ -16,6 +17,7 @@
 #include <tessera/text/normalizer.hpp>
 #include <tessera/text/post_processor.hpp>
 #include <tessera/text/pre_tokenizer.hpp>
+#include <tessera/text/sentencepiece_model.hpp>
 
 namespace tessera {
 
@@ -27,16 +29,16 @@ class StreamDecoder;
 /// tokens are found in that; the rest is cut by the pre-tokenizer, and each piece goes through BPE.
 class Tokenizer {
  public:
-  /// Reads `tokenizer.json`, and `tokenizer_config.json` where there is one. A component that is not built in is
-  /// refused by name; Error says which file and field.
+  /// Reads `tokenizer.json`, or `tokenizer.model` where only that is there; and `tokenizer_config.json` where there is
+  /// one. A component that is not built in is refused by name; Error says which file and field.
   [[nodiscard]] static Tokenizer load(const std::filesystem::path& folder) {
     const auto json = folder / "tokenizer.json";
-    require(
-        std::filesystem::exists(json) || !std::filesystem::exists(folder / "tokenizer.model"), folder.string(),
-        ": expected tokenizer.json, found tokenizer.model alone; transformers' AutoTokenizer(...).save_pretrained() ",
-        "writes the one from the other");
+    const auto sentencepiece = folder / "tokenizer.model";
     const auto config = folder / "tokenizer_config.json";
     const std::string config_text = std::filesystem::exists(config) ? text::read_file(config) : "{}";
+    if (!std::filesystem::exists(json) && std::filesystem::exists(sentencepiece))
+      return Tokenizer(text::SentencePieceModel(text::read_file(sentencepiece), sentencepiece.string()), config_text,
+                       config.string());
     return Tokenizer(text::read_file(json), json.string(), config_text, config.string());
   }
 
@@ -56,7 +58,7 @@ class Tokenizer {
       for (std::size_t i = 0; i < field->array().size(); ++i) {
         const text::JsonReader entry = field->element(i);
         const auto id = static_cast<token_t>(entry.at("id").integer_below(id_limit));
-        added_.add(text::read_added_token(entry), id, model_.vocabulary(), entry.where());
+        added_.add(text::read_added_token(entry), id, vocabulary(), entry.where());
       }
     }
     const text::Json config = text::parse_json(config_json, config_name);
@@ -67,6 +69,38 @@ class Tokenizer {
       post_processor_ = text::PostProcessor(*field, [&](token_t id) { return contains(id); });
     }
     override_post_processor(config_root);
+  }
+
+  /// A SentencePiece model as transformers' LlamaTokenizer runs it: the control pieces are added tokens, BOS comes
+  /// first unless the config says otherwise, and with "legacy": false only the beginning of a text gets a space before
+  /// it.
+  explicit Tokenizer(text::SentencePieceModel model, std::string_view config_json = "{}",
+                     const std::string& config_name = "tokenizer_config.json") {
+    const text::Json config = text::parse_json(config_json, config_name);
+    const text::JsonReader config_root(config, config_name + ": ");
+    const token_t bos = model.bos(), eos = model.eos();
+    each_part_begins_ = config_root.boolean_or("legacy", true);
+    const text::Json steps = text::parse_json(
+        concat(R"([{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"})",
+               R"(, {"type": "Fuse"})",
+               model.adds_space() ? R"(, {"type": "Strip", "content": " ", "start": 1, "stop": 0})" : "", "]"),
+        "decoder");
+    const text::Json decoder = {{"type", "Sequence"}, {"decoders", steps}};
+    decoder_ = text::Decoder(text::JsonReader(decoder, "decoder"));
+    for (const token_t id : model.special())
+      added_.add({.content = std::string(model.vocabulary().token(id)), .normalized = false, .special = true}, id,
+                 model.vocabulary(), "tokenizer.model");
+    model_ = std::move(model);
+    add_tokens_of_config(config_root, std::int64_t{1} << 31);
+    added_.prepare(normalizer_, config_name);
+    const auto around = [&](std::string_view flag, bool absent, std::string_view name, token_t of_model) {
+      std::vector<token_t> ids;
+      if (config_root.boolean_or(flag, absent)) ids = {config_root.find(name) ? token_of(config_root, name) : of_model};
+      if (ids == std::vector<token_t>{-1}) ids.clear();
+      return ids;
+    };
+    post_processor_ = text::PostProcessor(around("add_bos_token", true, "bos_token", bos),
+                                          around("add_eos_token", false, "eos_token", eos));
   }
 
   /// The ids of `text`, which is UTF-8 (else Error). With `add_special` the template's tokens stand around it (BOS for
@@ -101,17 +135,15 @@ class Tokenizer {
   /// The id of a token's text, as the vocabulary spells it, or -1.
   [[nodiscard]] token_t token_to_id(std::string_view token) const {
     const token_t added = added_.texts().id(token);
-    return added >= 0 ? added : model_.vocabulary().id(token);
+    return added >= 0 ? added : vocabulary().id(token);
   }
 
   /// The text of an id as the vocabulary spells it; empty where there is none.
   [[nodiscard]] std::string_view id_to_token(token_t id) const {
-    return added_.texts().contains(id) ? added_.texts().token(id) : model_.vocabulary().token(id);
+    return added_.texts().contains(id) ? added_.texts().token(id) : vocabulary().token(id);
   }
 
-  [[nodiscard]] bool contains(token_t id) const {
-    return added_.texts().contains(id) || model_.vocabulary().contains(id);
-  }
+  [[nodiscard]] bool contains(token_t id) const { return added_.texts().contains(id) || vocabulary().contains(id); }
 
   /// Whether decoding may skip the id.
   [[nodiscard]] bool is_special(token_t id) const {
@@ -120,10 +152,20 @@ class Tokenizer {
   }
 
   /// One more than the largest id. A model may have more rows than that.
-  [[nodiscard]] index_t vocab_size() const { return std::max(model_.vocabulary().id_end(), added_.texts().id_end()); }
+  [[nodiscard]] index_t vocab_size() const { return std::max(vocabulary().id_end(), added_.texts().id_end()); }
 
  private:
   friend class StreamDecoder;
+
+  [[nodiscard]] const text::Vocabulary& vocabulary() const {
+    return std::visit([](const auto& model) -> const text::Vocabulary& { return model.vocabulary(); }, model_);
+  }
+
+  /// One piece; `begins` says that it is the beginning of the text.
+  void encode_piece(std::string_view piece, bool begins, std::vector<token_t>& ids) const {
+    if (const auto* bpe = std::get_if<text::BpeModel>(&model_)) return bpe->encode(piece, ids);
+    std::get<text::SentencePieceModel>(model_).encode(piece, begins || each_part_begins_, ids);
+  }
 
   void encode_raw(std::string_view raw, bool at_start, std::vector<token_t>& ids) const {
     const std::string normal = normalizer_(raw);
@@ -132,9 +174,9 @@ class Tokenizer {
         ids.push_back(segment.id);
         continue;
       }
-      const text::Pieces pieces =
-          pre_tokenizer_({normal.substr(segment.begin, segment.end - segment.begin), at_start && segment.begin == 0});
-      for (const text::Pieces::Piece& piece : pieces.pieces) model_.encode(pieces.text(piece), ids);
+      const bool begins = at_start && segment.begin == 0;
+      const text::Pieces pieces = pre_tokenizer_({normal.substr(segment.begin, segment.end - segment.begin), begins});
+      for (const text::Pieces::Piece& piece : pieces.pieces) encode_piece(pieces.text(piece), begins, ids);
     }
   }
 
@@ -143,7 +185,7 @@ class Tokenizer {
   }
 
   [[nodiscard]] std::string_view decoder_text(token_t id) const {
-    return added_.texts().contains(id) ? added_.decoder_text(id) : model_.vocabulary().token(id);
+    return added_.texts().contains(id) ? added_.decoder_text(id) : vocabulary().token(id);
   }
 
   /// `added_tokens_decoder` adds tokens, or gives those of tokenizer.json other flags.
@@ -156,8 +198,17 @@ class Tokenizer {
       const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
       const bool is_id = error == std::errc() && end == key.data() + key.size() && id >= 0 && id < id_limit;
       require(is_id, entry.where(), ": expected an id below ", id_limit, " as its key");
-      added_.add(text::read_added_token(entry), static_cast<token_t>(id), model_.vocabulary(), entry.where());
+      added_.add(text::read_added_token(entry), static_cast<token_t>(id), vocabulary(), entry.where());
     }
+  }
+
+  /// The id of the token that a field of tokenizer_config.json spells, as a string or as an object.
+  [[nodiscard]] token_t token_of(const text::JsonReader& config, std::string_view name) const {
+    const text::JsonReader token = config.at(name);
+    const std::string& spelled = token.value().is_object() ? token.at("content").string() : token.string();
+    const token_t id = token_to_id(spelled);
+    require(id >= 0, token.where(), ": expected a token of the vocabulary, found '", spelled, "'");
+    return id;
   }
 
   /// `add_bos_token` and `add_eos_token` take the place of the template, as in transformers: once one of them is
@@ -165,17 +216,14 @@ class Tokenizer {
   void override_post_processor(const text::JsonReader& config) {
     if (!config.find("add_bos_token") && !config.find("add_eos_token")) return;
     const auto around = [&](std::string_view flag, std::string_view name) -> std::vector<token_t> {
-      const auto token = config.find(name);
-      if (!config.boolean_or(flag, false) || !token) return {};
-      const std::string& spelled = token->value().is_object() ? token->at("content").string() : token->string();
-      const token_t id = token_to_id(spelled);
-      require(id >= 0, token->where(), ": expected a token of the vocabulary, found '", spelled, "'");
-      return {id};
+      if (!config.boolean_or(flag, false) || !config.find(name)) return {};
+      return {token_of(config, name)};
     };
     post_processor_ = text::PostProcessor(around("add_bos_token", "bos_token"), around("add_eos_token", "eos_token"));
   }
 
-  text::BpeModel model_;
+  std::variant<text::BpeModel, text::SentencePieceModel> model_;
+  bool each_part_begins_ = true;  // of a SentencePiece model: also between added tokens
   text::Normalizer normalizer_;
   text::PreTokenizer pre_tokenizer_;
   text::Decoder decoder_;

@@ -9,6 +9,7 @@
 
 namespace tessera::text {
 
+/// What stands for bytes that are no UTF-8.
 inline constexpr std::string_view replacement_character = "\xEF\xBF\xBD";  // U+FFFD
 
 /// What starts at a position of a byte string: a whole code point, the beginning of one, or neither.
@@ -56,6 +57,7 @@ struct Utf8Step {
   return at;
 }
 
+/// Appends a code point, encoded.
 inline void append_utf8(std::string& out, char32_t c) {
   const auto put = [&](char32_t byte) { out += static_cast<char>(static_cast<std::uint8_t>(byte)); };
   if (c < 0x80) {
