@@ -7,3 +7,6 @@
 #include <tessera/core/version.hpp>
 #include <tessera/models/transformer.hpp>
 #include <tessera/runtime/generate.hpp>
+#if defined(TESSERA_EXTERN_TEMPLATES)
+#include <tessera/runtime/instances.hpp>
+#endif

@@ -87,15 +87,18 @@ std::vector<std::string> wrong_words(const Demo& demo, const Combination& row, i
   return all;
 }
 
-/// Every combination on every number of ranks; `words_of(n)` are the words of its n-th run.
+/// Every combination on every number of ranks, a section each; `words_of(n)` are the words of its n-th run.
 template <class WordsOf>
-void ask_under_every_policy(const Demo& demo, WordsOf&& words_of) {
+void ask_under_every_policy(WordsOf&& words_of) {
+  static const Demo demo;
   std::size_t n = 0;
   for (const Combination& row : program::shipped_combinations())
     for (const int ranks : {1, 2, 3, 4, 6, 8}) {
-      INFO(row.sharding << ", decode " << row.decode << ", " << row.softmax << ", " << row.backend << ", " << ranks
-                        << " ranks");
-      CHECK(wrong_words(demo, row, ranks, words_of(n++)).empty());
+      const Words words = words_of(demo, n++);
+      DYNAMIC_SECTION(row.sharding << ", decode " << row.decode << ", " << row.softmax << ", " << row.backend << ", "
+                                   << ranks << " ranks") {
+        CHECK(wrong_words(demo, row, ranks, words).empty());
+      }
     }
 }
 
@@ -108,11 +111,9 @@ TEST_CASE("every word of the demo model gets its exact answer") {
 }
 
 TEST_CASE("words get their exact answers under every combination and number of ranks") {
-  const Demo demo;
-  ask_under_every_policy(demo, [&](std::size_t n) { return Words(demo.words).subspan(n * 6, 6); });
+  ask_under_every_policy([](const Demo& demo, std::size_t n) { return Words(demo.words).subspan(n * 6, 6); });
 }
 
 TEST_CASE("all words under every combination and number of ranks", "[.long]") {
-  const Demo demo;
-  ask_under_every_policy(demo, [&](std::size_t) { return Words(demo.words); });
+  ask_under_every_policy([](const Demo& demo, std::size_t) { return Words(demo.words); });
 }

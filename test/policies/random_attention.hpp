@@ -25,7 +25,8 @@ class RandomAttention {
     rows_ = rows;
     std::normal_distribution<float> normal(0.0F, 1.0F);
     queries_.assign(static_cast<std::size_t>(rows_ * width()), poison);
-    std::generate(queries_.begin() + rows_before * width(), queries_.end(), [&] { return magnitude * normal(random_); });
+    std::generate(queries_.begin() + rows_before * width(), queries_.end(),
+                  [&] { return magnitude * normal(random_); });
     caches_.reserve(visible_.size());
     index_t row = rows_before;
     for (const auto& v : visible_) {
@@ -45,8 +46,10 @@ class RandomAttention {
           }
       caches_.push_back(std::move(cache));
       const Cache& kept = caches_.back();
-      tasks_.push_back({row, static_cast<index_t>(v.size()),
-                        {kept.keys.data(), kept.values.data(), kept.head_stride, kept.slot_stride}, v.data()});
+      tasks_.push_back({row,
+                        static_cast<index_t>(v.size()),
+                        {kept.keys.data(), kept.values.data(), kept.head_stride, kept.slot_stride},
+                        v.data()});
       row += static_cast<index_t>(v.size());
     }
   }
@@ -103,8 +106,7 @@ class RandomAttention {
     for (double& w : weights) sum += w = std::exp(w - most);
     for (index_t d = 0; d < layout_.head_dim; ++d) {
       double o = 0;
-      for (index_t j = 0; j < visible; ++j)
-        o += weights[static_cast<std::size_t>(j)] * task.cache.value(kv_head, j)[d];
+      for (index_t j = 0; j < visible; ++j) o += weights[static_cast<std::size_t>(j)] * task.cache.value(kv_head, j)[d];
       out[static_cast<std::size_t>(row * width() + head * layout_.head_dim + d)] = visible == 0 ? 0.0 : o / sum;
     }
   }

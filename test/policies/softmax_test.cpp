@@ -5,8 +5,7 @@
 #include <cstring>
 
 #include <tessera/parallel/team.hpp>
-#include <tessera/policies/online_softmax.hpp>
-#include <tessera/policies/standard_softmax.hpp>
+#include <tessera/runtime/instances.hpp>
 
 using namespace tessera;
 using namespace tessera::test;
@@ -19,9 +18,14 @@ struct Combination {
   using Backend = B;
 };
 
-#define TESSERA_EVERY_SOFTMAX                                                                            \
-  (Combination<OnlineSoftmax, ScalarBackend>), (Combination<OnlineSoftmax, XsimdBackend<>>),             \
-      (Combination<StandardSoftmax, ScalarBackend>), (Combination<StandardSoftmax, XsimdBackend<>>)
+template <class First, class... Combinations>
+struct Rest {
+  using type = std::tuple<Combinations...>;
+};
+
+/// Every softmax that is shipped, with a scalar and a vector backend.
+#define TESSERA_ON_BACKENDS(softmax) , Combination<softmax, ScalarBackend>, Combination<softmax, XsimdBackend<>>
+using EverySoftmax = Rest<void TESSERA_EACH_SOFTMAX(TESSERA_ON_BACKENDS)>::type;
 
 template <class C>
 std::vector<float> attend(const RandomAttention& given, int threads) {
@@ -52,7 +56,7 @@ constexpr double tolerance = 2e-5;
 
 std::vector<HeadLayout> layouts() {
   return {
-      {4, 16, 2, 0}, {1, 1, 1, 0},  {3, 33, 1, 0},   {5, 24, 3, 1},   // the cut leaves 2 heads of the first group
+      {4, 16, 2, 0}, {1, 1, 1, 0},   {3, 33, 1, 0}, {5, 24, 3, 1},  // the cut leaves 2 heads of the first group
       {7, 64, 4, 3}, {2, 128, 2, 1}, {6, 17, 6, 0}, {9, 40, 8, 5},
   };
 }
@@ -61,8 +65,8 @@ std::vector<std::vector<std::vector<index_t>>> shapes() {
   return {
       {causal(0, 1)},
       {causal(0, 5)},
-      {{0, 0, 1, 1, 2}},                                   // a stripe: some rows see none
-      {causal(62, 4)},                                     // around a tile of 64
+      {{0, 0, 1, 1, 2}},  // a stripe: some rows see none
+      {causal(62, 4)},    // around a tile of 64
       {causal(0, 70)},
       {causal(95, 3), causal(0, 2), causal(190, 1)},
       {causal(0, 33), {}, {0, 0}, causal(17, 40), {300}},
@@ -74,7 +78,7 @@ std::vector<std::vector<std::vector<index_t>>> shapes() {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("attention equals the double precision reference", "[softmax]", TESSERA_EVERY_SOFTMAX) {
+TEMPLATE_LIST_TEST_CASE("attention equals the double precision reference", "[softmax]", EverySoftmax) {
   unsigned seed = 1;
   for (const HeadLayout& layout : layouts())
     for (const auto& shape : shapes()) {
@@ -87,14 +91,14 @@ TEMPLATE_TEST_CASE("attention equals the double precision reference", "[softmax]
     }
 }
 
-TEMPLATE_TEST_CASE("scores as large as 1e4 neither overflow nor lose the maximum", "[softmax]", TESSERA_EVERY_SOFTMAX) {
+TEMPLATE_LIST_TEST_CASE("scores as large as 1e4 neither overflow nor lose the maximum", "[softmax]", EverySoftmax) {
   const RandomAttention given({4, 32, 2, 0}, {causal(0, 40), {150}, {3}}, 5, 3e3F);
   const auto expected = given.reference();
   // Scores of 1e4 carry an absolute rounding error of about 1e-3 each, which exp turns into a relative one.
   CHECK(largest_error(given, attend<TestType>(given, 2), expected) < 2e-2);
 }
 
-TEMPLATE_TEST_CASE("equal inputs give equal bits", "[softmax]", TESSERA_EVERY_SOFTMAX) {
+TEMPLATE_LIST_TEST_CASE("equal inputs give equal bits", "[softmax]", EverySoftmax) {
   const RandomAttention given({6, 48, 3, 0}, {causal(30, 40), {700}, causal(0, 9)}, 6);
   for (const int threads : {1, 2, 4}) {
     const auto first = attend<TestType>(given, threads);
@@ -105,8 +109,8 @@ TEMPLATE_TEST_CASE("equal inputs give equal bits", "[softmax]", TESSERA_EVERY_SO
   }
 }
 
-TEMPLATE_TEST_CASE("a row does not depend on keys and values that only later rows see", "[softmax]",
-                   TESSERA_EVERY_SOFTMAX) {
+TEMPLATE_LIST_TEST_CASE("a row does not depend on keys and values that only later rows see", "[softmax]",
+                        EverySoftmax) {
   const HeadLayout layout{4, 24, 2, 0};
   for (const index_t rows : {3, 20, 90}) {
     RandomAttention given(layout, {causal(5, rows)}, 7);
@@ -134,8 +138,8 @@ TEMPLATE_TEST_CASE("a row does not depend on keys and values that only later row
   }
 }
 
-TEMPLATE_TEST_CASE("a rank without heads, without tasks or without rows writes nothing", "[softmax]",
-                   TESSERA_EVERY_SOFTMAX) {
+TEMPLATE_LIST_TEST_CASE("a rank without heads, without tasks or without rows writes nothing", "[softmax]",
+                        EverySoftmax) {
   const RandomAttention no_heads({0, 16, 2, 0}, {causal(0, 3)}, 8);
   CHECK(attend<TestType>(no_heads, 2).empty());
   const RandomAttention no_tasks({2, 16, 2, 0}, {}, 9);
@@ -169,8 +173,7 @@ TEMPLATE_TEST_CASE("states of keys in any number of parts merge to attention ove
               const index_t slots = task.rows == 0 ? 0 : task.visible[task.rows - 1];
               const Range part = partition(slots, parts, p);
               std::vector<index_t> seen;
-              for (index_t i = 0; i < task.rows; ++i)
-                seen.push_back(intersect({0, task.visible[i]}, part).size());
+              for (index_t i = 0; i < task.rows; ++i) seen.push_back(intersect({0, task.visible[i]}, part).size());
               visible.push_back(std::move(seen));
               task.cache.keys += part.begin * task.cache.slot_stride;
               task.cache.values += part.begin * task.cache.slot_stride;

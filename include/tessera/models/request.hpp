@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include <tessera/core/trace.hpp>
 #include <tessera/core/view.hpp>
 #include <tessera/policies/limits.hpp>
 
@@ -25,11 +26,14 @@ struct Logits {
   Range vocab;             ///< ids of the local columns
 };
 
+/// How large a model may grow in use, and what it may use.
 struct TransformerOptions {
   Limits limits;
   int threads = 1;
   std::vector<double> shares = {};  ///< how the ranks share the work; empty: equally
-  index_t inner = 1;  ///< ranks of the inner dimension of a Hybrid; consecutive ranks are neighbours in it
+  bool overlap = false;    ///< hide what travels behind what is computed, where the policy can; for slow networks
+  index_t inner = 1;       ///< ranks of the inner dimension of a Hybrid; consecutive ranks are neighbours in it
+  Trace* trace = nullptr;  ///< where the threads of this rank write down what they do; it outlives the model
 };
 
 }  // namespace tessera

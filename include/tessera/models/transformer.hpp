@@ -1,7 +1,14 @@
 #pragma once
 // Transformer<Sharding, Softmax, Backend>: a decoder-only model on the ranks of a communicator.
 
+#include <array>
+#include <optional>
+#include <span>
+#include <type_traits>
+
+#include <tessera/comm/recording.hpp>
 #include <tessera/kernels/rows.hpp>
+#include <tessera/models/micro_batches.hpp>
 #include <tessera/models/request.hpp>
 #include <tessera/models/weights.hpp>
 #include <tessera/nn/decoder_layer.hpp>
@@ -11,6 +18,11 @@
 #include <tessera/policies/standard_softmax.hpp>
 
 namespace tessera {
+
+/// In a trace: reading embeddings.
+inline constexpr TraceName trace_embed{"embed", TraceKind::layer};
+/// In a trace: logits.
+inline constexpr TraceName trace_head{"lm_head", TraceKind::layer};
 
 /// A model whose three slots are types and whose shape is a value. Every rank of the communicator makes it with the
 /// same arguments and calls the same steps. Moves are cheap; there is no copy. Not for several threads at a time.
@@ -30,25 +42,7 @@ class Transformer {
  public:
   /// Takes all memory that steps within the limits need. Throws Error when the policy cannot use so many ranks, or the
   /// limits cannot hold.
-  Transformer(Communicator comm, ModelConfig config, ModelWeights weights, TransformerOptions options)
-      : context_(
-            checked({std::move(comm), std::move(config), options.limits, std::move(options.shares), options.inner})),
-        weights_(std::move(weights)),
-        team_(options.threads),
-        rope_(context_.config.rope, context_.limits.max_positions, context_.config.head_dim),
-        sharding_(context_),
-        cache_(Sharding::layout(context_.config, context_.ranks()), context_.config.layers,
-               context_.limits.max_sequences, context_.limits.max_positions, context_.config.head_dim),
-        workspace_(context_.config, Sharding::max_rows(context_.config, context_.ranks(), context_.limits),
-                   Sharding::widest(context_.config, context_.ranks())),
-        vocab_(context_.ranks().part(context_.config.vocab)),
-        final_(context_.limits.max_tokens * context_.config.hidden),
-        logits_(context_.limits.max_tokens * vocab_.size()),
-        lengths_(static_cast<std::size_t>(context_.limits.max_sequences), 0) {
-    tokens_.reserve(static_cast<std::size_t>(context_.limits.max_tokens));
-    wanted_.reserve(static_cast<std::size_t>(context_.limits.max_tokens));
-    segments_.reserve(static_cast<std::size_t>(context_.limits.max_sequences));
-  }
+  Transformer(Communicator comm, ModelConfig config, ModelWeights weights, TransformerOptions options);
 
   [[nodiscard]] const ModelConfig& config() const { return context_.config; }
   [[nodiscard]] const Limits& limits() const { return context_.limits; }
@@ -71,18 +65,44 @@ class Transformer {
 
   /// Runs the chunks through the model and appends them to their sequences. The result is valid until the next step.
   /// Throws Error, and changes nothing, for a token that the vocabulary lacks or more rows or positions than planned.
-  Logits step(std::span<const Chunk> chunks) {
-    const Step step = prepare(chunks);
-    sharding_.visit(step, [&](auto& phase) { team_.run([&](Worker& worker) { forward(worker, phase, step); }); });
-    for (const Segment& s : segments_) lengths_[static_cast<std::size_t>(s.sequence)] += s.count;
-    return {logits_.matrix(static_cast<index_t>(wanted_.size()), vocab_.size()), vocab_};
-  }
+  Logits step(std::span<const Chunk> chunks);
 
   /// Bytes of this rank's activations and of its KV cache; weights are mapped and shared.
   [[nodiscard]] std::size_t activation_bytes() const { return workspace_.bytes() + final_.bytes(); }
   [[nodiscard]] std::size_t cache_bytes() const { return cache_.bytes(); }
 
  private:
+  /// One micro-batch of a step: who runs it, and which rows of the step it has.
+  template <class Phase>
+  struct Part {
+    Phase* phase;
+    Step step;
+    index_t first_row = 0;
+  };
+
+  void run(const Step& step) {
+    if constexpr (HidesSums<Sharding>) {
+      if (second_ && micro_batches_.cut(step)) {
+        const Step first = micro_batches_[0], second = micro_batches_[1];
+        sharding_.visit(first, [&]<class Phase>(Phase& phase) {
+          second_->visit(second, [&](auto& other) {  // neither part is a step of decode: both have the same phase
+            if constexpr (std::is_same_v<decltype(other), Phase&>)
+              run_parts(std::array{Part<Phase>{&phase, first, 0}, Part<Phase>{&other, second, first.rows}});
+          });
+        });
+        return;
+      }
+    }
+    sharding_.visit(step, [&]<class Phase>(Phase& phase) { run_parts(std::array{Part<Phase>{&phase, step}}); });
+  }
+  template <class Phase, std::size_t count>
+  void run_parts(const std::array<Part<Phase>, count>& parts) {
+    team_.run([&](Worker& worker) { forward(worker, parts); });
+  }
+
+  [[nodiscard]] static Communicator traced(Communicator comm, Trace* trace) {
+    return trace == nullptr ? comm : record(comm, &trace->lane(0)).communicator;
+  }
   [[nodiscard]] static ShardingContext checked(ShardingContext context) {
     const Limits& limits = context.limits;
     require(
@@ -126,30 +146,43 @@ class Transformer {
       require(0 <= id && id < config().vocab, "token ids: expected 0 to ", config().vocab - 1, ", found ", id);
   }
 
-  template <class Phase>
-  void forward(Worker& worker, Phase& phase, const Step& step) {
-    const Plan plan = Phase::plan(config(), context_.ranks(), step.rows);
-    const StepActivations a = workspace_.views(plan);
-    embed(worker, plan, a);
+  template <class Phase, std::size_t count>
+  void forward(Worker& worker, const std::array<Part<Phase>, count>& parts) {
+    std::array<MicroBatch<Phase>, count> batches;
+    index_t kept = 0, computed = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const Plan plan = Phase::plan(config(), context_.ranks(), parts[i].step.rows);
+      batches[i] = {parts[i].phase, plan, workspace_.views(plan, kept, computed)};
+      kept += plan.kept.size(), computed += plan.computed.size();
+      embed(worker, plan, parts[i].first_row, batches[i].a);
+    }
     for (index_t l = 0; l < config().layers; ++l)
-      decoder_layer<Softmax, Backend>(worker, phase, config(), rope_, weights_.layers[static_cast<std::size_t>(l)],
-                                      plan.slice, a, cache_, l);
-    const ConstActivations rows = phase.select(worker, a.x);
-    const Activations normed = final_.matrix(rows.rows, rows.cols);
-    rms_norm<Backend>(worker, rows, weights_.final_norm, static_cast<float>(config().rms_norm_eps), normed);
+      decoder_layer<Softmax, Backend>(worker, std::span<MicroBatch<Phase>>(batches), config(), rope_,
+                                      weights_.layers[static_cast<std::size_t>(l)], cache_, l);
+    const TraceScope scope(worker.lane(), trace_head);
+    index_t selected = 0;
+    for (auto& batch : batches) {
+      batch.template settle<Backend>(worker);
+      const ConstActivations rows = batch.phase->select(worker, batch.a.x);
+      const Activations normed =
+          final_.matrix(selected + rows.rows, rows.cols).row_range({selected, selected + rows.rows});
+      rms_norm<Backend>(worker, rows, weights_.final_norm, static_cast<float>(config().rms_norm_eps), normed);
+      selected += rows.rows;
+    }
     project<Backend>(
-        worker, normed,
-        std::array{Projection{weights_.lm_head.row_range(vocab_), nullptr, logits_.matrix(rows.rows, vocab_.size())}});
+        worker, final_.matrix(selected, config().hidden),
+        std::array{Projection{weights_.lm_head.row_range(vocab_), nullptr, logits_.matrix(selected, vocab_.size())}});
   }
 
   /// Rows of the embedding come from the map on every rank: nothing on the wire.
-  void embed(Worker& worker, const Plan& plan, const StepActivations& a) {
+  void embed(Worker& worker, const Plan& plan, index_t first_row, const StepActivations& a) {
+    const TraceScope scope(worker.lane(), trace_embed);
     const Range kept = worker.share(plan.kept.size());
     for (index_t i = kept.begin; i < kept.end; ++i)
-      widen_row<Backend>(weights_.embedding, tokens_[static_cast<std::size_t>(plan.kept[i])], a.x.row(i));
+      widen_row<Backend>(weights_.embedding, tokens_[static_cast<std::size_t>(first_row + plan.kept[i])], a.x.row(i));
     const Range computed = worker.share(plan.computed.size());
     for (index_t i = computed.begin; i < computed.end; ++i)
-      workspace_.positions()[static_cast<std::size_t>(i)] = position_of(plan.computed[i]);
+      a.positions[static_cast<std::size_t>(i)] = position_of(first_row + plan.computed[i]);
     worker.barrier();
   }
   [[nodiscard]] index_t position_of(index_t row) const {
@@ -163,6 +196,8 @@ class Transformer {
   Team team_;
   RopeTable rope_;
   Sharding sharding_;
+  std::optional<Sharding> second_;  ///< the second micro-batch's, where sums are hidden
+  MicroBatches micro_batches_;
   KvCache cache_;
   Workspace workspace_;
   Range vocab_;
@@ -173,5 +208,40 @@ class Transformer {
   std::vector<index_t> wanted_;
   std::vector<Segment> segments_;
 };
+
+// Not inline, so that a program may leave what is large to another unit (see runtime/instances.hpp).
+template <class Sharding, class Softmax, class Backend>
+Transformer<Sharding, Softmax, Backend>::Transformer(Communicator comm, ModelConfig config, ModelWeights weights,
+                                                     TransformerOptions options)
+    : context_(checked({traced(std::move(comm), options.trace), std::move(config), options.limits,
+                        std::move(options.shares), options.inner, options.overlap})),
+      weights_(std::move(weights)),
+      team_(options.threads),
+      rope_(context_.config.rope, context_.limits.max_positions, context_.config.head_dim),
+      sharding_(context_),
+      micro_batches_(context_.limits.max_sequences, context_.limits.max_tokens),
+      cache_(Sharding::layout(context_.config, context_.ranks()), context_.config.layers, context_.limits.max_sequences,
+             context_.limits.max_positions, context_.config.head_dim),
+      workspace_(context_.config, Sharding::max_rows(context_.config, context_.ranks(), context_.limits),
+                 Sharding::widest(context_.config, context_.ranks())),
+      vocab_(context_.ranks().part(context_.config.vocab)),
+      final_(context_.limits.max_tokens * context_.config.hidden),
+      logits_(context_.limits.max_tokens * vocab_.size()),
+      lengths_(static_cast<std::size_t>(context_.limits.max_sequences), 0) {
+  if (options.trace != nullptr) team_.trace_to(*options.trace);
+  tokens_.reserve(static_cast<std::size_t>(context_.limits.max_tokens));
+  wanted_.reserve(static_cast<std::size_t>(context_.limits.max_tokens));
+  segments_.reserve(static_cast<std::size_t>(context_.limits.max_sequences));
+  if constexpr (HidesSums<Sharding>)
+    if (context_.overlap && context_.comm.size() > 1) second_.emplace(context_);
+}
+
+template <class Sharding, class Softmax, class Backend>
+Logits Transformer<Sharding, Softmax, Backend>::step(std::span<const Chunk> chunks) {
+  const Step step = prepare(chunks);
+  run(step);
+  for (const Segment& s : segments_) lengths_[static_cast<std::size_t>(s.sequence)] += s.count;
+  return {logits_.matrix(static_cast<index_t>(wanted_.size()), vocab_.size()), vocab_};
+}
 
 }  // namespace tessera

@@ -2,6 +2,8 @@
 // The decoder layer, written once for every model family, sharding, softmax and instruction set.
 
 #include <array>
+#include <span>
+#include <utility>
 
 #include <tessera/kernels/gemm.hpp>
 #include <tessera/kernels/rms_norm.hpp>
@@ -12,15 +14,40 @@
 
 namespace tessera {
 
-/// x += o_proj(attention(norm(x))). `w` is this rank's slice; every worker of the team calls it.
+/// In a trace: a decoder layer.
+inline constexpr TraceName trace_layer{"layer", TraceKind::layer, "layer"};
+
+/// Rows that pass through the layers together. With two of them a sum of one is under way while the other is computed:
+/// a block starts the sum of what it gives, and whoever needs the residual stream next settles it first.
+template <class Phase>
+struct MicroBatch {
+  Phase* phase = nullptr;
+  Plan plan;
+  StepActivations a;
+  bool sum_is_started = false;
+
+  void start_sum(Worker& worker) {
+    phase->start_combine(worker, a.partial);
+    sum_is_started = true;
+  }
+  template <SimdBackend B>
+  void settle(Worker& worker) {
+    if (std::exchange(sum_is_started, false)) phase->template finish_combine<B>(worker, a.partial, a.x);
+  }
+};
+
+/// x += o_proj(attention(norm(x))), the sum started. `w` is this rank's slice; every worker of the team calls it.
 template <class Softmax, class B, class Phase>
-void attention_block(Worker& worker, Phase& phase, const ModelConfig& config, const RopeTable& rope,
-                     const LayerWeights& w, const StepActivations& a, KvCache& cache, index_t layer) {
+void attention_block(Worker& worker, MicroBatch<Phase>& batch, const ModelConfig& config, const RopeTable& rope,
+                     const LayerWeights& w, KvCache& cache, index_t layer) {
+  Phase& phase = *batch.phase;
+  const StepActivations& a = batch.a;
   const auto eps = static_cast<float>(config.rms_norm_eps);
   const index_t kv_width = a.kv.cols / 2;
   const Activations k = a.kv.col_range({0, kv_width});
   const Activations v = a.kv.col_range({kv_width, 2 * kv_width});
 
+  batch.template settle<B>(worker);
   rms_norm<B>(worker, a.x, w.input_norm, eps, a.normed);
   const ConstActivations h = phase.gather(worker, a.normed);
   project<B>(worker, h,
@@ -30,27 +57,30 @@ void attention_block(Worker& worker, Phase& phase, const ModelConfig& config, co
   norm_and_rotate<B>(worker, k, w.k_norm, eps, a.positions, rope);
   phase.template attend<Softmax, B>(worker, a.q, a.kv, cache, layer, a.attended);
   project<B>(worker, a.attended, std::array{Projection{w.o_proj, nullptr, a.partial}});
-  phase.template combine<B>(worker, a.partial, a.x);
+  batch.start_sum(worker);
 }
 
-/// x += down_proj(silu(gate_proj(norm(x))) * up_proj(norm(x))).
+/// x += down_proj(silu(gate_proj(norm(x))) * up_proj(norm(x))), the sum started.
 template <class B, class Phase>
-void mlp_block(Worker& worker, Phase& phase, const ModelConfig& config, const LayerWeights& w,
-               const StepActivations& a) {
+void mlp_block(Worker& worker, MicroBatch<Phase>& batch, const ModelConfig& config, const LayerWeights& w) {
+  const StepActivations& a = batch.a;
+  batch.template settle<B>(worker);
   rms_norm<B>(worker, a.x, w.post_attention_norm, static_cast<float>(config.rms_norm_eps), a.normed);
-  const ConstActivations h = phase.gather(worker, a.normed);
+  const ConstActivations h = batch.phase->gather(worker, a.normed);
   project_gated<B>(worker, h, w.gate_proj, w.up_proj, a.hidden);
   project<B>(worker, a.hidden, std::array{Projection{w.down_proj, nullptr, a.partial}});
-  phase.template combine<B>(worker, a.partial, a.x);
+  batch.start_sum(worker);
 }
 
+/// One layer: x += attention, x += MLP, of each micro-batch by turns. `weights` are the whole model's. Later rows of a
+/// sequence are in a later micro-batch: they find the keys of the earlier ones in the cache. Every worker calls it.
 template <class Softmax, class B, class Phase>
-void decoder_layer(Worker& worker, Phase& phase, const ModelConfig& config, const RopeTable& rope,
-                   const LayerWeights& weights, const WeightSlice& slice, const StepActivations& a, KvCache& cache,
-                   index_t layer) {
-  const LayerWeights w = slice_of(weights, slice, config.head_dim);
-  attention_block<Softmax, B>(worker, phase, config, rope, w, a, cache, layer);
-  mlp_block<B>(worker, phase, config, w, a);
+void decoder_layer(Worker& worker, std::span<MicroBatch<Phase>> batches, const ModelConfig& config,
+                   const RopeTable& rope, const LayerWeights& weights, KvCache& cache, index_t layer) {
+  const TraceScope scope(worker.lane(), trace_layer, layer);
+  const LayerWeights w = slice_of(weights, batches.front().plan.slice, config.head_dim);
+  for (auto& batch : batches) attention_block<Softmax, B>(worker, batch, config, rope, w, cache, layer);
+  for (auto& batch : batches) mlp_block<B>(worker, batch, config, w);
 }
 
 }  // namespace tessera

@@ -18,8 +18,10 @@ struct LayerWeights {
   WeightView gate_proj, up_proj, down_proj;
 };
 
+/// A range of heads as one of rows or columns, `factor` for each.
 [[nodiscard]] inline Range scaled(Range r, index_t factor) { return {r.begin * factor, r.end * factor}; }
 
+/// The part of a vector; nothing of one that is not there.
 [[nodiscard]] inline std::span<const float> sub_span(std::span<const float> s, Range r) {
   if (s.empty()) return s;
   return s.subspan(static_cast<std::size_t>(r.begin), static_cast<std::size_t>(r.size()));

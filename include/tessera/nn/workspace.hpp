@@ -11,16 +11,17 @@ namespace tessera {
 /// Views of the workspace for one step. `kept` rows are the residual stream's, `computed` rows those that are
 /// projected.
 struct StepActivations {
-  Activations x;                       ///< [kept, hidden] the residual stream
-  Activations normed;                  ///< [kept, hidden]
-  Activations q;                       ///< [computed, q heads * head_dim]
-  Activations kv;                      ///< [computed, 2 * kv heads * head_dim] keys, then values
-  Activations attended;                ///< [computed, q heads * head_dim]
-  Activations hidden;                  ///< [computed, ffn columns]
-  Activations partial;                 ///< [computed, hidden] this rank's part of a sum
-  std::span<const index_t> positions;  ///< [computed]
+  Activations x;                 ///< [kept, hidden] the residual stream
+  Activations normed;            ///< [kept, hidden]
+  Activations q;                 ///< [computed, q heads * head_dim]
+  Activations kv;                ///< [computed, 2 * kv heads * head_dim] keys, then values
+  Activations attended;          ///< [computed, q heads * head_dim]
+  Activations hidden;            ///< [computed, ffn columns]
+  Activations partial;           ///< [computed, hidden] this rank's part of a sum
+  std::span<index_t> positions;  ///< [computed]
 };
 
+/// Owns the activations. Moves are cheap, there is no copy. Errors: Error where the memory is not to be had.
 class Workspace {
  public:
   /// Room for `max_rows` rows of any of the slices that the policy's phases use; the widest are given.
@@ -35,21 +36,25 @@ class Workspace {
         partial_(max_rows * config.hidden),
         positions_(static_cast<std::size_t>(max_rows)) {}
 
-  [[nodiscard]] StepActivations views(const Plan& plan) {
+  /// Room for a plan's rows behind what plans before it have taken.
+  [[nodiscard]] StepActivations views(const Plan& plan, index_t kept_before = 0, index_t computed_before = 0) {
     const index_t kept = plan.kept.size();
     const index_t computed = plan.computed.size();
     const index_t q = plan.slice.q_heads.size() * config_.head_dim;
     const index_t kv = plan.slice.kv_heads.size() * config_.head_dim;
-    return {x_.matrix(kept, config_.hidden),
-            normed_.matrix(kept, config_.hidden),
-            q_.matrix(computed, q),
-            kv_.matrix(computed, 2 * kv),
-            attended_.matrix(computed, q),
-            hidden_.matrix(computed, plan.slice.ffn.size()),
-            partial_.matrix(computed, config_.hidden),
-            std::span<const index_t>(positions_).first(static_cast<std::size_t>(computed))};
+    const auto behind = [](const Buffer<float>& buffer, index_t before, index_t rows, index_t cols) {
+      return buffer.matrix(before + rows, cols).row_range({before, before + rows});
+    };
+    return {
+        behind(x_, kept_before, kept, config_.hidden),
+        behind(normed_, kept_before, kept, config_.hidden),
+        behind(q_, computed_before, computed, q),
+        behind(kv_, computed_before, computed, 2 * kv),
+        behind(attended_, computed_before, computed, q),
+        behind(hidden_, computed_before, computed, plan.slice.ffn.size()),
+        behind(partial_, computed_before, computed, config_.hidden),
+        std::span(positions_).subspan(static_cast<std::size_t>(computed_before), static_cast<std::size_t>(computed))};
   }
-  [[nodiscard]] std::span<index_t> positions() { return positions_; }
 
   [[nodiscard]] std::size_t bytes() const {
     return x_.bytes() + normed_.bytes() + q_.bytes() + kv_.bytes() + attended_.bytes() + hidden_.bytes() +

@@ -68,7 +68,7 @@ class AllGatherKv {
     store_rows(worker, step_, gathered, place_, slice_.kv_heads, config_.head_dim, cache, layer);
     store_rows(worker, step_, gathered, place_, slice_.kv_heads, config_.head_dim, staging_, 0);
     const AttentionProblem problem{head_layout(config_, slice_.q_heads, slice_.kv_heads), attention_scale(config_), q,
-                                   tasks_.tasks()};
+                                   tasks_.tasks(), tasks_.blocks()};
     Softmax::template attend<B>(worker, problem, out);
   }
 

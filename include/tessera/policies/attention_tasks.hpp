@@ -11,7 +11,7 @@ namespace tessera {
 /// The attention tasks of a step: one per segment with rows on this rank. Memory is taken at construction.
 class AttentionTasks {
  public:
-  explicit AttentionTasks(const Limits& limits) {
+  explicit AttentionTasks(const Limits& limits) : blocks_(limits.attention) {
     visible_.reserve(static_cast<std::size_t>(limits.max_tokens));
     tasks_.reserve(static_cast<std::size_t>(limits.max_sequences));
     sequences_.reserve(static_cast<std::size_t>(limits.max_sequences));
@@ -40,8 +40,10 @@ class AttentionTasks {
   }
 
   [[nodiscard]] std::span<const AttentionTask> tasks() const { return tasks_; }
+  [[nodiscard]] AttentionBlocks blocks() const { return blocks_; }
 
  private:
+  AttentionBlocks blocks_;
   std::vector<index_t> visible_;
   std::vector<AttentionTask> tasks_;
   std::vector<index_t> sequences_;
@@ -53,6 +55,7 @@ class AttentionTasks {
   return {q_heads.size(), config.head_dim, config.group(), offset};
 }
 
+/// What scores are multiplied by: head_dim^-1/2.
 [[nodiscard]] inline float attention_scale(const ModelConfig& config) {
   return 1.0F / std::sqrt(static_cast<float>(config.head_dim));
 }

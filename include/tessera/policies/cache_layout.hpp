@@ -65,6 +65,7 @@ struct CacheByHeads {
             0};
   }
 };
+/// Striped by position over the ranks that share the heads.
 struct CacheByPosition {
   static constexpr std::string_view name = "striped by position";
   /// All KV heads of the slice, of the positions of this rank's stripe.

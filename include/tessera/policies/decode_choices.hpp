@@ -23,12 +23,14 @@ class HeadWiseThenHelix : public Phased<StripedHeadWisePrefill<SplitHeads>, Heli
   using Phased::Phased;
 };
 
+/// HeadWiseScattered prefill, Helix decode.
 class HeadWiseScatteredThenHelix : public Phased<StripedHeadWisePrefill<ScatteredResidual>, Helix> {
  public:
   static constexpr std::string_view name = HeadWiseScattered::name;
   using Phased::Phased;
 };
 
+/// Ulysses prefill, Helix decode.
 class UlyssesThenHelix : public Phased<UlyssesPrefill<StripedKeys>, Helix> {
  public:
   static constexpr std::string_view name = Ulysses::name;

@@ -20,14 +20,43 @@ class WholeModel {
   /// Of a layer in which the ranks of the inner dimension compute `rows` rows.
   [[nodiscard]] static constexpr Traffic traffic(const ModelConfig&, const Ranks&, index_t /*rows*/) { return {}; }
 
-  explicit WholeModel(const Communicator&, const ModelConfig&, const Ranks&, index_t /*max_rows*/) {}
+  explicit WholeModel(const Communicator&, const ModelConfig&, const Ranks&, index_t /*max_rows*/, bool /*overlap*/) {}
 
-  void begin(const RowSet& /*computed*/) {}
+  void begin(const RowSet& /*computed*/, bool /*hides_sums*/) {}
   [[nodiscard]] ConstActivations gather(Worker&, ConstActivations x) { return x; }
+  void start_combine(Worker&, Activations /*partial*/) {}
   template <SimdBackend B>
-  void combine(Worker& worker, Activations partial, Activations x) {
+  void finish_combine(Worker& worker, Activations partial, Activations x) {
     add_rows<B>(worker, x, partial);
   }
+};
+
+/// A sum over the ranks of the inner dimension, started by one move and finished by another; hidden sums travel in the
+/// background, on a communicator of their own. Called by every worker; the first one communicates.
+class StartedSum {
+ public:
+  StartedSum(const Communicator& comm, bool overlap) : comm_(comm), hidden_(comm) {
+    if (overlap && comm_.size() > 1) hidden_ = comm_.in_background();
+  }
+
+  void begin(bool hides_sums) { hides_ = hides_sums; }
+  [[nodiscard]] Communicator& comm() { return comm_; }
+  /// `start(communicator)` returns the Pending.
+  template <class Start>
+  void start(Worker& worker, Start&& start) {
+    worker.barrier();
+    if (worker.index() == 0) pending_ = start(hides_ ? hidden_ : comm_);
+  }
+  void finish(Worker& worker) {
+    if (worker.index() == 0) pending_.wait();
+    worker.barrier();
+  }
+
+ private:
+  Communicator comm_;
+  Communicator hidden_;
+  bool hides_ = false;
+  Pending pending_;
 };
 
 /// Each rank uses the weights of its heads and of its FFN columns; what they give is summed over the ranks, twice in a
@@ -48,18 +77,24 @@ class SplitHeads {
     return Traffic{}.add(Collective::allreduce, 2, 2 * rows * config.hidden);
   }
 
-  explicit SplitHeads(const Communicator& comm, const ModelConfig&, const Ranks&, index_t /*max_rows*/) : comm_(comm) {}
+  SplitHeads(const Communicator& comm, const ModelConfig&, const Ranks&, index_t /*max_rows*/, bool overlap)
+      : sum_(comm, overlap) {}
 
-  void begin(const RowSet& /*computed*/) {}
+  void begin(const RowSet& /*computed*/, bool hides_sums) { sum_.begin(hides_sums); }
   [[nodiscard]] ConstActivations gather(Worker&, ConstActivations x) { return x; }
+  void start_combine(Worker& worker, Activations partial) {
+    sum_.start(worker, [&](Communicator& comm) {
+      return comm.start_allreduce({partial.data, static_cast<std::size_t>(partial.rows * partial.cols)});
+    });
+  }
   template <SimdBackend B>
-  void combine(Worker& worker, Activations partial, Activations x) {
-    worker.once([&] { comm_.allreduce({partial.data, static_cast<std::size_t>(partial.rows * partial.cols)}); });
+  void finish_combine(Worker& worker, Activations partial, Activations x) {
+    sum_.finish(worker);
     add_rows<B>(worker, x, partial);
   }
 
  private:
-  Communicator comm_;
+  StartedSum sum_;
 };
 
 }  // namespace tessera

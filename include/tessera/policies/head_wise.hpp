@@ -11,6 +11,7 @@ class HeadWise : public Mesh<WholeSequence, SplitHeads, FeaturesOnly> {
  public:
   static constexpr std::string_view name = "headwise";
   static constexpr std::string_view decode_name = name;
+  static constexpr bool hides_sums = true;
   using Mesh::Mesh;
 };
 

@@ -7,6 +7,7 @@
 
 namespace tessera {
 
+/// Prefill by heads with a residual stream of which each rank keeps its rows (arXiv:2205.05198).
 class ScatteredPrefill : public Mesh<WholeSequence, ScatteredResidual, FeaturesOnly> {
  public:
   static constexpr std::string_view name = "scattered prefill";
@@ -18,6 +19,7 @@ class HeadWiseScattered : public Phased<ScatteredPrefill, HeadWise> {
  public:
   using Features = ScatteredResidual;
   static constexpr std::string_view name = "headwise_scattered";
+  static constexpr bool hides_sums = true;
   using Phased::Phased;
 };
 

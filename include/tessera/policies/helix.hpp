@@ -69,7 +69,7 @@ class HelixOn {
         q_(context.limits.max_tokens * group_.q_heads.size() * head_dim()),
         kv_(context.limits.max_tokens * 2 * group_.kv_heads.size() * head_dim()),
         counts_(static_cast<std::size_t>(mesh_.outer.size)),
-        features_(context.comm, context.config, context_.ranks(), context.limits.max_tokens),
+        features_(context.comm, context.config, context_.ranks(), context.limits.max_tokens, false),
         selection_(context.limits.max_tokens, context.config.hidden, 1),
         attention_({group_comm_, context.config, context.limits, group_.q_heads.size(), q_heads_of_group()}) {}
 
@@ -93,14 +93,15 @@ class HelixOn {
     });
     const auto all_kv = kv_.matrix(step_.rows, 2 * group_.kv_heads.size() * head_dim());
     store_rows(worker, step_, all_kv, {}, group_.kv_heads, head_dim(), cache, layer);
-    const AttentionProblem problem{head_layout(context_.config, group_.q_heads, group_.kv_heads),
-                                   attention_scale(context_.config),
-                                   q_.matrix(step_.rows, group_.q_heads.size() * head_dim()), tasks_.tasks()};
+    const AttentionProblem problem{
+        head_layout(context_.config, group_.q_heads, group_.kv_heads), attention_scale(context_.config),
+        q_.matrix(step_.rows, group_.q_heads.size() * head_dim()), tasks_.tasks(), tasks_.blocks()};
     attention_.template attend<Softmax, B>(worker, problem, step_, cache.layout(), out);
   }
+  void start_combine(Worker& worker, Activations partial) { features_.start_combine(worker, partial); }
   template <SimdBackend B>
-  void combine(Worker& worker, Activations partial, Activations x) {
-    features_.template combine<B>(worker, partial, x);
+  void finish_combine(Worker& worker, Activations partial, Activations x) {
+    features_.template finish_combine<B>(worker, partial, x);
   }
   [[nodiscard]] ConstActivations select(Worker& worker, ConstActivations x) {
     worker.once(

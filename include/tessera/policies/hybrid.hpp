@@ -42,11 +42,13 @@ class SequenceOfHeadWise : public Hybrid<Sequence<>, HeadWise> {
   static constexpr std::string_view name = "sequence x headwise";
   using Hybrid::Hybrid;
 };
+/// sequence:2xheadwise_scattered:4 on the command line.
 class SequenceOfHeadWiseScattered : public Hybrid<Sequence<>, HeadWiseScattered> {
  public:
   static constexpr std::string_view name = "sequence x headwise_scattered";
   using Hybrid::Hybrid;
 };
+/// sequence_ring:2xheadwise:4 on the command line.
 class RingOfHeadWise : public Hybrid<Sequence<RingKv>, HeadWise> {
  public:
   static constexpr std::string_view name = "sequence_ring x headwise";

@@ -7,6 +7,8 @@
 
 namespace tessera {
 
+/// Memory for the keys and values of all layers and sequences that one rank stores; pages are taken on first touch.
+/// Moves are cheap, there is no copy. Errors: Error where the memory is not to be had.
 class KvCache {
  public:
   KvCache() = default;

@@ -1,15 +1,16 @@
 #pragma once
 // The sizes of a model in use.
 
-#include <tessera/core/types.hpp>
+#include <tessera/kernels/attention_problem.hpp>
 
 namespace tessera {
 
 /// Sizes that memory is planned for.
 struct Limits {
-  index_t max_tokens = 512;      ///< rows of one step
-  index_t max_positions = 4096;  ///< positions of one sequence
-  index_t max_sequences = 1;     ///< sequences in the cache at a time
+  index_t max_tokens = 512;        ///< rows of one step
+  index_t max_positions = 4096;    ///< positions of one sequence
+  index_t max_sequences = 1;       ///< sequences in the cache at a time
+  AttentionBlocks attention = {};  ///< what attention works on at a time
 };
 
 }  // namespace tessera

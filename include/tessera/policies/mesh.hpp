@@ -54,11 +54,13 @@ class Mesh {
         all_(context.comm),
         self_(Loopback{}),
         features_(context_.comm.split(static_cast<int>(outer(ranks()).rank), static_cast<int>(inner(ranks()).rank)),
-                  context_.config, inner(ranks()), max_rows(context_.config, ranks(), context_.limits)),
+                  context_.config, inner(ranks()), max_rows(context_.config, ranks(), context_.limits),
+                  context_.overlap && !Tokens::splits),
         tokens_(TokenContext{
             context_.comm,
             context_.comm.split(static_cast<int>(inner(ranks()).rank), static_cast<int>(outer(ranks()).rank)),
-            mesh(ranks()), context_.config, context_.limits, Features::slice(context_.config, inner(ranks()))}),
+            mesh(ranks()), context_.config, context_.limits, Features::slice(context_.config, inner(ranks())),
+            context_.overlap}),
         selection_(context_.limits.max_tokens, context_.config.hidden, replicated ? 1 : all_.size()) {}
 
   template <class F>
@@ -69,7 +71,7 @@ class Mesh {
 
   void begin(const Step& step) {
     step_ = step;
-    features_.begin(Tokens::rows(step.rows, outer(ranks())));
+    features_.begin(Tokens::rows(step.rows, outer(ranks())), step.is_micro_batch);
     tokens_.begin(step);
   }
   [[nodiscard]] ConstActivations gather(Worker& worker, ConstActivations x) { return features_.gather(worker, x); }
@@ -77,9 +79,10 @@ class Mesh {
   void attend(Worker& worker, ConstActivations q, ConstActivations kv, KvCache& cache, index_t layer, Activations out) {
     tokens_.template attend<Softmax, B>(worker, q, kv, cache, layer, out);
   }
+  void start_combine(Worker& worker, Activations partial) { features_.start_combine(worker, partial); }
   template <SimdBackend B>
-  void combine(Worker& worker, Activations partial, Activations x) {
-    features_.template combine<B>(worker, partial, x);
+  void finish_combine(Worker& worker, Activations partial, Activations x) {
+    features_.template finish_combine<B>(worker, partial, x);
   }
   [[nodiscard]] ConstActivations select(Worker& worker, ConstActivations x) {
     worker.once([&] {

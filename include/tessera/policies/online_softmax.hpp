@@ -14,7 +14,7 @@ struct OnlineSoftmax {
   template <SimdBackend B>
   static void attend(Worker& worker, const AttentionProblem& problem, Activations out) {
     const auto begin = [](const AttentionBlock&, index_t, const detail::BlockStates&) {};
-    detail::attend_blocks<B>(worker, problem, {}, begin, detail::write_normalized<B>(problem, out));
+    detail::attend_blocks<B>(worker, problem, tiles_of(problem), begin, detail::write_normalized<B>(problem, out));
   }
 
   /// See MergeableSoftmax: `states` go on from what they are.
@@ -33,7 +33,12 @@ struct OnlineSoftmax {
       states.sum.row(row)[head] = own.sum[q];
       std::copy_n(own.output + q * head_dim, head_dim, states.output.row(row) + head * head_dim);
     };
-    detail::attend_blocks<B>(worker, problem, {}, begin, finish);
+    detail::attend_blocks<B>(worker, problem, tiles_of(problem), begin, finish);
+  }
+
+ private:
+  [[nodiscard]] static KeyTiles tiles_of(const AttentionProblem& problem) {
+    return {.keys = problem.blocks.keys > 0 ? problem.blocks.keys : attention_tile_keys};
   }
 };
 

@@ -31,12 +31,15 @@ class RingKv {
 
   explicit RingKv(const TokenContext& context)
       : comm_(context.comm),
+        overlap_(context.overlap && context.mesh.outer.size > 1),
         ranks_(context.mesh.outer),
         shares_(context.mesh.outer.shares.begin(), context.mesh.outer.shares.end()),
         config_(context.config),
         slice_(context.slice),
+        attention_(context.limits.attention),
         gather_(context) {
     ranks_.shares = shares_;
+    if (overlap_) comm_ = comm_.in_background();
     const Limits& limits = context.limits;
     const CacheLayout stripe{slice_.kv_heads, ranks_.size, 0};
     index_t most_rows = 0;
@@ -77,11 +80,13 @@ class RingKv {
       for (index_t turn = 0; turn < ranks_.size; ++turn) {
         Block& block = blocks_[static_cast<std::size_t>((ranks_.rank + ranks_.size - turn) % ranks_.size)];
         const bool last = turn + 1 == ranks_.size;
-        if (worker.index() == 0 && !last) send_on(block);
-        Softmax::template attend_more<B>(worker, {layout, attention_scale(config_), q, block.tasks}, states);
+        if (worker.index() == 0 && !last && overlap_) send_on(block);
+        Softmax::template attend_more<B>(worker, {layout, attention_scale(config_), q, block.tasks, attention_},
+                                         states);
         store(worker, block, cache, layer);
         if (last) break;
         worker.once([&] {
+          if (!overlap_) send_on(block);
           in_flight_.wait();
           std::swap(here_, coming_);
           for (Block& b : blocks_) aim(b);
@@ -186,10 +191,12 @@ class RingKv {
   }
 
   Communicator comm_;
+  bool overlap_;  ///< a block is on its way while the one before is attended to
   Ranks ranks_;
   std::vector<double> shares_;
   ModelConfig config_;
   WeightSlice slice_;
+  AttentionBlocks attention_;
   AllGatherKv<> gather_;  // for a softmax whose states do not merge; its pages are touched by it alone
   std::vector<Block> blocks_;
   Buffer<float> here_;

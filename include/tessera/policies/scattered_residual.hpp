@@ -29,8 +29,9 @@ class ScatteredResidual {
         .add(Collective::reduce_scatter, 2, 2 * rows * config.hidden);
   }
 
-  ScatteredResidual(const Communicator& comm, const ModelConfig& config, const Ranks& ranks, index_t max_rows)
-      : comm_(comm),
+  ScatteredResidual(const Communicator& comm, const ModelConfig& config, const Ranks& ranks, index_t max_rows,
+                    bool overlap)
+      : sum_(comm, overlap),
         ranks_(ranks),
         shares_(ranks.shares.begin(), ranks.shares.end()),
         hidden_(config.hidden),
@@ -40,29 +41,35 @@ class ScatteredResidual {
     ranks_.shares = shares_;
   }
 
-  void begin(const RowSet& computed) {
+  void begin(const RowSet& computed, bool hides_sums) {
+    sum_.begin(hides_sums);
     rows_ = computed.size();
     for (index_t r = 0; r < ranks_.size; ++r)
       counts_[static_cast<std::size_t>(r)] = ranks_.part(rows_, r).size() * hidden_;
   }
   [[nodiscard]] ConstActivations gather(Worker& worker, ConstActivations x) {
     worker.once([&] {
-      comm_.allgather<float>({x.data, elements(x.rows)}, gathered_.span().first(elements(rows_)), counts_);
+      sum_.comm().allgather_activations({x.data, elements(x.rows)}, gathered_.span().first(elements(rows_)), counts_);
     });
     return gathered_.matrix(rows_, hidden_);
   }
-  template <SimdBackend B>
-  void combine(Worker& worker, Activations partial, Activations x) {
-    worker.once([&] {
-      comm_.reduce_scatter({partial.data, elements(rows_)}, summed_.span().first(elements(x.rows)), counts_);
+  void start_combine(Worker& worker, Activations partial) {
+    sum_.start(worker, [&](Communicator& comm) {
+      const index_t mine = counts_[static_cast<std::size_t>(ranks_.rank)];
+      return comm.start_reduce_scatter({partial.data, elements(rows_)},
+                                       summed_.span().first(static_cast<std::size_t>(mine)), counts_);
     });
+  }
+  template <SimdBackend B>
+  void finish_combine(Worker& worker, Activations /*partial*/, Activations x) {
+    sum_.finish(worker);
     add_rows<B>(worker, x, summed_.matrix(x.rows, hidden_));
   }
 
  private:
   [[nodiscard]] std::size_t elements(index_t rows) const { return static_cast<std::size_t>(rows * hidden_); }
 
-  Communicator comm_;
+  StartedSum sum_;
   Ranks ranks_;
   std::vector<double> shares_;
   index_t hidden_;

@@ -21,6 +21,7 @@ struct ShardingContext {
   Limits limits;
   std::vector<double> shares = {};  ///< one for each rank; empty: equal
   index_t inner = 1;                ///< ranks of the inner dimension of a two-dimensional mesh
+  bool overlap = false;             ///< what travels is hidden behind what is computed, where the policy can
 
   [[nodiscard]] Ranks ranks() const { return {comm.rank(), comm.size(), shares, inner}; }
 };
@@ -45,7 +46,9 @@ concept PhasePolicy = requires(P phase, const ModelConfig& config, const Ranks& 
   // Called by one thread before a step; then the moves, by every worker.
   { phase.begin(step) } -> std::same_as<void>;
   { phase.gather(worker, in) } -> std::same_as<ConstActivations>;
-  { phase.template combine<ScalarBackend>(worker, x, x) } -> std::same_as<void>;
+  // combine: started, so that it may travel while something else is computed, and finished by adding it to x.
+  { phase.start_combine(worker, x) } -> std::same_as<void>;
+  { phase.template finish_combine<ScalarBackend>(worker, x, x) } -> std::same_as<void>;
   { phase.select(worker, in) } -> std::same_as<ConstActivations>;
 };
 
@@ -64,5 +67,11 @@ concept ShardingPolicy = requires(S sharding, const ModelConfig& config, const R
   { S::selection_traffic(config, step) } -> std::same_as<Traffic>;
   sharding.visit(step, [](auto&) {});
 };
+
+/// A sharding that says that a step may be cut into two micro-batches at any row, so that the sums of each travel while
+/// the other is computed. Law: each of them is a step of the policy, and asks its communicators for what it would
+/// alone.
+template <class S>
+concept HidesSums = ShardingPolicy<S> && S::hides_sums;
 
 }  // namespace tessera

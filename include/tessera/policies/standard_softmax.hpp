@@ -82,6 +82,6 @@ struct StandardSoftmax {
   }
 };
 
-static_assert(SoftmaxPolicy<StandardSoftmax>);
+static_assert(GatherableSoftmax<StandardSoftmax>);
 
 }  // namespace tessera

@@ -21,6 +21,7 @@ struct Step {
   std::span<const Segment> segments;
   index_t rows = 0;
   std::span<const index_t> wanted;  ///< rows whose logits are asked for, ascending
+  bool is_micro_batch = false;      ///< another one of the same step is computed while this one's sums travel
 
   /// One new token for every sequence: the phase in which weights, not tokens, are worth splitting.
   [[nodiscard]] bool is_decode() const {

@@ -7,6 +7,7 @@
 
 namespace tessera {
 
+/// Attention on every stripe, then MergeStates or GatherScores, as the softmax has it.
 class StripedAttention {
  public:
   explicit StripedAttention(const StripedContext& context) : merge_(context), gather_(context) {}
@@ -16,6 +17,11 @@ class StripedAttention {
   template <SoftmaxPolicy Softmax, SimdBackend B>
   void attend(Worker& worker, const AttentionProblem& problem, const Step& step, const CacheLayout& layout,
               Activations out) {
+    static_assert(
+        MergeableSoftmax<Softmax> || GatherableSoftmax<Softmax>,
+        "a KV cache striped over ranks (Sequence, Helix) needs a MergeableSoftmax, which has attend_more, or a "
+        "GatherableSoftmax, which has scores, normalize_row and weigh; see policies/softmax.hpp. HeadWise "
+        "needs attend alone");
     if constexpr (MergeableSoftmax<Softmax>)
       merge_.template attend<Softmax, B>(worker, problem, step, layout, out);
     else

@@ -15,6 +15,7 @@ struct TokenContext {
   ModelConfig config;
   Limits limits;
   WeightSlice slice;
+  bool overlap = false;
 };
 
 /// Every rank computes all rows; its heads find all of their keys in its own cache.
@@ -45,7 +46,7 @@ class WholeSequence {
     if (worker.index() == 0) tasks_.aim(cache, layer);
     store_rows(worker, step_, kv, {}, slice_.kv_heads, config_.head_dim, cache, layer);
     const AttentionProblem problem{head_layout(config_, slice_.q_heads, slice_.kv_heads), attention_scale(config_), q,
-                                   tasks_.tasks()};
+                                   tasks_.tasks(), tasks_.blocks()};
     Softmax::template attend<B>(worker, problem, out);
   }
 

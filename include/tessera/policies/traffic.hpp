@@ -12,6 +12,7 @@ namespace tessera {
 
 /// Calls and payload of one rank, by kind of operation; payload as comm/recording.hpp counts it.
 struct Traffic {
+  /// Calls of one kind, and the bytes that they ask to move.
   struct Row {
     index_t calls = 0;
     index_t bytes = 0;

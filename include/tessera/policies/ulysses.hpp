@@ -130,6 +130,7 @@ class TokensToHeads {
   Step step_;
 };
 
+/// Tokens over ranks, but heads over ranks inside attention; `HeadKeys` says where its keys are.
 template <class HeadKeys>
 class UlyssesPrefill : public Mesh<TokensToHeads<HeadKeys>, WholeModel, TokensOnly> {
  public:

@@ -28,6 +28,7 @@ class AnyModel {
   [[nodiscard]] virtual std::size_t cache_bytes() const = 0;
 };
 
+/// The virtual calls, answered by a Transformer.
 template <class Model>
 class ModelOf final : public AnyModel {
  public:

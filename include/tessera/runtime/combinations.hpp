@@ -1,34 +1,48 @@
 #pragma once
-// The shipped policies, by name, and the table of their combinations. A new policy is one entry in one of these lists.
+// The table of all combinations of the shipped policies, which runtime/instances.hpp lists, by name.
 
 #include <vector>
 
-#include <tessera/models/transformer.hpp>
 #include <tessera/runtime/combination.hpp>
+#include <tessera/runtime/instances.hpp>
 
 namespace tessera {
 
 template <class... Types>
 struct TypeList {};
 
-/// The first of a name is the one that is meant where no decode strategy is named.
-using Shardings = TypeList<HeadWise, HeadWiseScattered, Sequence<>, Sequence<RingKv>, Ulysses, HeadWiseThenHelix,
-                           HeadWiseScatteredThenHelix, UlyssesThenHelix, SequenceThenHeadWise, SequenceOfHeadWise,
-                           SequenceOfHeadWiseScattered, RingOfHeadWise>;
-using Softmaxes = TypeList<OnlineSoftmax, StandardSoftmax>;
+namespace detail {
+
+/// Without the first, which is there so that each of the others may follow a comma.
+template <class First, class... Types>
+struct Rest {
+  using type = TypeList<Types...>;
+};
+
+}  // namespace detail
+
+#define TESSERA_AFTER_COMMA(type) , type
+/// The lists of runtime/instances.hpp as types.
+using Shardings = detail::Rest<void TESSERA_EACH_SHARDING(TESSERA_AFTER_COMMA)>::type;
+/// As above.
+using Softmaxes = detail::Rest<void TESSERA_EACH_SOFTMAX(TESSERA_AFTER_COMMA)>::type;
+/// As above.
+using Backends = detail::Rest<void TESSERA_EACH_BACKEND(TESSERA_AFTER_COMMA)>::type;
+#undef TESSERA_AFTER_COMMA
 
 /// A backend and what it is called on the command line.
 template <class B>
 struct BackendChoice;
+/// The vectors of the instruction set that the program is compiled for.
 template <>
 struct BackendChoice<XsimdBackend<>> {
   static constexpr std::string_view name = "native";
 };
+/// The reference.
 template <>
 struct BackendChoice<ScalarBackend> {
   static constexpr std::string_view name = "scalar";
 };
-using Backends = TypeList<XsimdBackend<>, ScalarBackend>;
 
 namespace detail {
 
@@ -51,18 +65,17 @@ void add_softmaxes(std::vector<Combination>& table, TypeList<Softmax...>) {
   (add_backends<Sharding, Softmax>(table, Backends{}), ...);
 }
 
-template <class... Sharding>
-void add_shardings(std::vector<Combination>& table, TypeList<Sharding...>) {
-  (add_softmaxes<Sharding>(table, Softmaxes{}), ...);
-}
-
 }  // namespace detail
 
-/// Every combination of the lists above.
-[[nodiscard]] inline std::vector<Combination> all_combinations() {
+/// Some shardings with every softmax on every backend.
+template <class... Sharding>
+[[nodiscard]] std::vector<Combination> combinations_of(TypeList<Sharding...>) {
   std::vector<Combination> table;
-  detail::add_shardings(table, Shardings{});
+  (detail::add_softmaxes<Sharding>(table, Softmaxes{}), ...);
   return table;
 }
+
+/// Every combination of the shipped policies. Compiling them takes minutes: see runtime/instances.hpp.
+[[nodiscard]] inline std::vector<Combination> all_combinations() { return combinations_of(Shardings{}); }
 
 }  // namespace tessera

@@ -1,5 +1,6 @@
 #pragma once
-// From a checkpoint to ModelWeights: every tensor looked up, its shape checked, nothing copied but norms and biases.
+// From a checkpoint to ModelWeights: every tensor looked up, its shape checked, nothing copied but norms and biases,
+// and what is converted to another format.
 
 #include <deque>
 #include <memory>
@@ -8,26 +9,47 @@
 #include <tessera/core/families.hpp>
 #include <tessera/io/checkpoint.hpp>
 #include <tessera/models/weights.hpp>
+#include <tessera/runtime/weight_formats.hpp>
 
 namespace tessera {
 
 namespace detail {
 
-/// What a ModelWeights keeps alive: the mapped files, and vectors whose addresses must not move.
+/// What a ModelWeights keeps alive: the mapped files, vectors whose addresses must not move, and converted weights.
 struct LoadedStorage {
-  explicit LoadedStorage(Checkpoint opened) : checkpoint(std::move(opened)) {}
+  LoadedStorage(Checkpoint opened, const ModelConfig& of, WeightFormats chosen, int threads)
+      : checkpoint(std::move(opened)), config(of), formats(std::move(chosen)), team(threads) {}
 
   [[nodiscard]] std::span<const float> vector(const std::string& name, index_t n) {
     return vectors.emplace_back(checkpoint.vector(name, n));
   }
+  /// A weight as the file has it, or in the format that was asked for.
+  [[nodiscard]] WeightView weight(const std::string& name, index_t rows, index_t cols) {
+    WeightView view = checkpoint.weight(name, rows, cols);
+    with_format_named(formats.of(name, cols, config), [&]<class F>(F) {
+      if constexpr (BlockFormat<F>)
+        if (view.dtype != F::dtype) view = encoded.emplace_back(encode_weight<F>(team, view)).view;
+    });
+    if (is_blocks(view.dtype)) {
+      view.arithmetic = formats.arithmetic;
+    } else {
+      require(formats.stored != Arithmetic::bf16 || view.dtype == DType::bf16, name,
+              ": products in bf16 expect weights in bf16, found ", name_of(view.dtype));
+      view.arithmetic = formats.stored;
+    }
+    return view;
+  }
 
   Checkpoint checkpoint;
+  ModelConfig config;
+  WeightFormats formats;
+  Team team;
   std::deque<std::vector<float>> vectors;
+  std::deque<EncodedWeight> encoded;
 };
 
 [[nodiscard]] inline LayerWeights load_layer(LoadedStorage& from, const ModelConfig& config, const Family& family,
                                              const std::string& prefix) {
-  const Checkpoint& checkpoint = from.checkpoint;
   const index_t q = config.heads * config.head_dim;
   const index_t kv = config.kv_heads * config.head_dim;
   const std::string attention = prefix + "self_attn.";
@@ -35,10 +57,10 @@ struct LoadedStorage {
 
   LayerWeights w;
   w.input_norm = from.vector(prefix + "input_layernorm.weight", config.hidden);
-  w.q_proj = checkpoint.weight(attention + "q_proj.weight", q, config.hidden);
-  w.k_proj = checkpoint.weight(attention + "k_proj.weight", kv, config.hidden);
-  w.v_proj = checkpoint.weight(attention + "v_proj.weight", kv, config.hidden);
-  w.o_proj = checkpoint.weight(attention + "o_proj.weight", config.hidden, q);
+  w.q_proj = from.weight(attention + "q_proj.weight", q, config.hidden);
+  w.k_proj = from.weight(attention + "k_proj.weight", kv, config.hidden);
+  w.v_proj = from.weight(attention + "v_proj.weight", kv, config.hidden);
+  w.o_proj = from.weight(attention + "o_proj.weight", config.hidden, q);
   if (config.attention_bias) {
     w.q_bias = from.vector(attention + "q_proj.bias", q);
     w.k_bias = from.vector(attention + "k_proj.bias", kv);
@@ -49,27 +71,30 @@ struct LoadedStorage {
     w.k_norm = from.vector(attention + "k_norm.weight", config.head_dim);
   }
   w.post_attention_norm = from.vector(prefix + "post_attention_layernorm.weight", config.hidden);
-  w.gate_proj = checkpoint.weight(mlp + "gate_proj.weight", config.intermediate, config.hidden);
-  w.up_proj = checkpoint.weight(mlp + "up_proj.weight", config.intermediate, config.hidden);
-  w.down_proj = checkpoint.weight(mlp + "down_proj.weight", config.hidden, config.intermediate);
+  w.gate_proj = from.weight(mlp + "gate_proj.weight", config.intermediate, config.hidden);
+  w.up_proj = from.weight(mlp + "up_proj.weight", config.intermediate, config.hidden);
+  w.down_proj = from.weight(mlp + "down_proj.weight", config.hidden, config.intermediate);
   return w;
 }
 
 }  // namespace detail
 
-/// Views of all weights of `config`'s model in `checkpoint`. Throws Error that names the tensor, what was expected and
+/// Views of all weights of `config`'s model in `checkpoint`; those that `formats` asks for in another format are
+/// converted by `threads` threads, into memory of this rank. Throws Error that names the tensor, what was expected and
 /// what the file has.
-[[nodiscard]] inline ModelWeights load_weights(Checkpoint checkpoint, const ModelConfig& config) {
+[[nodiscard]] inline ModelWeights load_weights(Checkpoint checkpoint, const ModelConfig& config,
+                                               const WeightFormats& formats = {}, int threads = 1) {
   const Family& family = family_named(config.model_type);
-  auto storage = std::make_shared<detail::LoadedStorage>(std::move(checkpoint));
+  auto storage = std::make_shared<detail::LoadedStorage>(std::move(checkpoint), config, formats, threads);
   ModelWeights weights;
-  weights.embedding = storage->checkpoint.weight("model.embed_tokens.weight", config.vocab, config.hidden);
+  weights.embedding = storage->weight("model.embed_tokens.weight", config.vocab, config.hidden);
   weights.layers.reserve(static_cast<std::size_t>(config.layers));
   for (index_t l = 0; l < config.layers; ++l)
     weights.layers.push_back(detail::load_layer(*storage, config, family, concat("model.layers.", l, '.')));
   weights.final_norm = storage->vector("model.norm.weight", config.hidden);
   weights.lm_head = config.tied_embeddings ? weights.embedding
-                                           : storage->checkpoint.weight("lm_head.weight", config.vocab, config.hidden);
+
+                                           : storage->weight("lm_head.weight", config.vocab, config.hidden);
   weights.storage = std::move(storage);
   return weights;
 }

@@ -1,0 +1,177 @@
+#pragma once
+// The traces of all ranks as one file for Perfetto (ui.perfetto.dev) or chrome://tracing, and what they say together.
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <tessera/comm/communicator.hpp>
+#include <tessera/core/trace.hpp>
+#include <tessera/io/atomic_file.hpp>
+
+namespace tessera {
+
+namespace detail {
+
+/// The nanosecond that counts as 0: the same moment on all ranks. Ranks of rank 0's machine share its clock, others
+/// take the moment when they leave a barrier with it. Collective.
+inline std::int64_t common_origin(Communicator& comm) {
+  struct Clock {
+    char host[64];
+    std::int64_t now;
+  };
+  Clock mine{};
+  ::gethostname(mine.host, sizeof mine.host - 1);
+  comm.barrier();
+  mine.now = trace_clock();
+  Clock first = mine;
+  comm.broadcast(std::span(&first, 1), 0);
+  return std::string_view(first.host) == mine.host ? first.now : mine.now;
+}
+
+/// Every rank's bytes on every rank, in rank order.
+inline std::vector<std::string> gather_texts(Communicator& comm, const std::string& mine) {
+  const auto ranks = static_cast<std::size_t>(comm.size());
+  const std::vector<index_t> one_each(ranks, 1);
+  std::vector<index_t> sizes(ranks);
+  const auto size = static_cast<index_t>(mine.size());
+  comm.allgather<index_t>(std::span(&size, 1), std::span(sizes), one_each);
+  index_t total = 0;
+  for (const index_t n : sizes) total += n;
+  std::string all(static_cast<std::size_t>(total), '\0');
+  comm.allgather<char>(mine, std::span(all), sizes);
+  std::vector<std::string> texts;
+  std::size_t at = 0;
+  for (const index_t n : sizes) {
+    texts.push_back(all.substr(at, static_cast<std::size_t>(n)));
+    at += static_cast<std::size_t>(n);
+  }
+  return texts;
+}
+
+/// Nanoseconds as the format wants them: microseconds with three digits.
+inline std::string as_microseconds(std::int64_t nanoseconds) {
+  const std::int64_t whole = nanoseconds / 1000;
+  const std::string rest = std::to_string(std::abs(nanoseconds % 1000));
+  return concat(nanoseconds < 0 && whole == 0 ? "-" : "", whole, ".", std::string(3 - rest.size(), '0'), rest);
+}
+
+inline std::string_view category_of(TraceKind kind) {
+  switch (kind) {
+    case TraceKind::layer: return "layer";
+    case TraceKind::kernel: return "kernel";
+    case TraceKind::start: return "start";
+    case TraceKind::collective: return "collective";
+    case TraceKind::barrier: return "barrier";
+  }
+  return "?";
+}
+
+/// One rank's events as JSON objects, each followed by ",\n" but for the last.
+inline std::string events_text(const Trace& trace, int rank, std::int64_t origin) {
+  std::string text =
+      concat("{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":", rank, ",\"args\":{\"name\":\"rank ", rank, "\"}}");
+  for (int t = 0; t < trace.threads(); ++t) {
+    const TraceLane& lane = trace.lane(t);
+    const std::string place = concat(",\"pid\":", rank, ",\"tid\":", t);
+    text += concat(",\n{\"ph\":\"M\",\"name\":\"thread_name\"", place, ",\"args\":{\"name\":\"thread ", t,
+                   lane.lost() == 0 ? std::string() : concat(" (", lane.lost(), " events lost)"), "\"}}");
+    for (const TraceEvent& event : lane.events()) {
+      const TraceName& name = *event.name;
+      const std::string_view prefix = name.kind == TraceKind::start ? "start " : "";
+      text += concat(",\n{\"ph\":\"X\",\"name\":\"", prefix, name.text, "\",\"cat\":\"", category_of(name.kind), '"',
+                     place, ",\"ts\":", as_microseconds(event.begin - origin),
+                     ",\"dur\":", as_microseconds(event.end - event.begin));
+      if (!name.argument.empty()) text += concat(",\"args\":{\"", name.argument, "\":", event.number, '}');
+      text += '}';
+    }
+  }
+  return text;
+}
+
+}  // namespace detail
+
+/// Writes every rank's trace into one file, a process for each rank and in it a lane for each thread. Collective; a
+/// file that cannot be written is an Error on rank 0.
+inline void write_trace(Communicator& comm, const Trace& trace, const std::string& file) {
+  const std::int64_t origin = detail::common_origin(comm);
+  const auto texts = detail::gather_texts(comm, detail::events_text(trace, comm.rank(), origin));
+  if (comm.rank() != 0) return;
+  std::string all = "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n";
+  for (std::size_t r = 0; r < texts.size(); ++r) all += concat(r == 0 ? "" : ",\n", texts[r]);
+  write_text(file, all + "\n]}\n");
+}
+
+/// Where the time of all threads of all ranks went.
+struct TimeSplit {
+  double compute = 0;        ///< seconds of a thread in anything that is not one of the others
+  double communication = 0;  ///< in operations between ranks, from the moment when the last of them came
+  double waiting = 0;        ///< for other threads at a barrier, and for other ranks to come to an operation
+
+  [[nodiscard]] double total() const { return compute + communication + waiting; }
+};
+
+/// The mean time split of a thread over `seconds`, of the events that began after `since`. Collective: equal on all
+/// ranks. Where ranks are on several machines, their clocks agree to the skew of a barrier only.
+inline TimeSplit split_time(Communicator& comm, const Trace& trace, double seconds, std::int64_t since = 0) {
+  struct Meeting {
+    std::uint64_t group;
+    std::int64_t begin;
+    std::int64_t end;
+  };
+  const std::int64_t origin = detail::common_origin(comm);
+  std::int64_t starts = 0;
+  std::int64_t barriers = 0;
+  std::string mine;
+  for (int t = 0; t < trace.threads(); ++t)
+    for (const TraceEvent& event : trace.lane(t).events()) {
+      if (event.begin < since) continue;
+      if (event.name->kind == TraceKind::start) starts += event.end - event.begin;
+      if (event.name->kind == TraceKind::barrier) barriers += event.end - event.begin;
+      if (event.name->kind != TraceKind::collective) continue;
+      const Meeting meeting{event.group, event.begin - origin, event.end - origin};
+      mine.append(reinterpret_cast<const char*>(&meeting), sizeof meeting);
+    }
+
+  // The n-th operation of a group is the same one on all its ranks.
+  const auto texts = detail::gather_texts(comm, mine);
+  const auto meetings_of = [&](std::size_t rank) {
+    std::vector<Meeting> meetings(texts[rank].size() / sizeof(Meeting));
+    std::copy_n(texts[rank].data(), texts[rank].size(), reinterpret_cast<char*>(meetings.data()));
+    return meetings;
+  };
+  std::map<std::pair<std::uint64_t, index_t>, std::int64_t> last_to_come;
+  for (std::size_t r = 0; r < texts.size(); ++r) {
+    std::map<std::uint64_t, index_t> count;
+    for (const Meeting& m : meetings_of(r)) {
+      const auto [place, is_new] = last_to_come.try_emplace({m.group, count[m.group]++}, m.begin);
+      if (!is_new) place->second = std::max(place->second, m.begin);
+    }
+  }
+  std::int64_t waits = 0;
+  std::int64_t moves = 0;
+  std::map<std::uint64_t, index_t> count;
+  for (const Meeting& m : meetings_of(static_cast<std::size_t>(comm.rank()))) {
+    const std::int64_t all_there = std::clamp(last_to_come[{m.group, count[m.group]++}], m.begin, m.end);
+    waits += all_there - m.begin;
+    moves += m.end - all_there;
+  }
+
+  // Sums over ranks, of microseconds so that floats hold them.
+  float sums[] = {static_cast<float>(starts + moves) / 1e3F, static_cast<float>(waits + barriers) / 1e3F,
+                  static_cast<float>(seconds) * 1e6F * static_cast<float>(trace.threads()),
+                  static_cast<float>(trace.threads())};
+  comm.allreduce(sums);
+  TimeSplit split;
+  const double per_thread = 1e6 * sums[3];
+  split.communication = sums[0] / per_thread;
+  split.waiting = sums[1] / per_thread;
+  split.compute = std::max(0.0, sums[2] / per_thread - split.communication - split.waiting);
+  return split;
+}
+
+}  // namespace tessera
