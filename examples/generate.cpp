@@ -7,6 +7,7 @@
 #include "program/command_line.hpp"
 #include "program/frame.hpp"
 #include "program/session.hpp"
+#include "program/text_stream.hpp"
 
 using namespace tessera;
 
@@ -32,20 +33,13 @@ int main(int argc, char** argv) {
     if (const auto status = program::parse(comm, app, argc, argv)) return *status;
 
     const program::Opened opened = program::open_model(comm, options, prompt.has_text);
-    const std::vector<token_t> ids =
-        program::prompt_ids(comm, opened, options, prompt, std::max(max_new_tokens, index_t{1}), chat);
+    const program::ChatStyle style;
+    const std::vector<token_t> ids = program::prompt_ids(comm, opened, options, prompt,
+                                                         std::max(max_new_tokens, index_t{1}), chat ? &style : nullptr);
     const auto length = static_cast<index_t>(ids.size());
     if (max_new_tokens == 0) max_new_tokens = std::min(index_t{128}, opened.config.max_positions - length);
     const auto model = program::make_model(comm, opened, options, length + max_new_tokens, length);
-    const std::vector<token_t>& eos = model->config().eos_token_ids;
 
-    const auto start = std::chrono::steady_clock::now();
-    std::vector<token_t> generated;
-    std::optional<StreamDecoder> stream;
-    if (opened.tokenizer) stream = opened.tokenizer->stream_decoder(true);
-    const auto show = [&](const std::string& text) {
-      if (comm.rank() == 0) fmt::print("{}", text), std::fflush(stdout);
-    };
     if (!dump.empty()) {
       const program::WholePrefill whole = program::prefill_all(*model, ids);
       agree(comm, [&] {
@@ -53,19 +47,33 @@ int main(int argc, char** argv) {
       });
       model->truncate(0, 0);
     }
+    const auto start = std::chrono::steady_clock::now();
+    const auto show = [&](const std::string& text) {
+      if (comm.rank() == 0) fmt::print("{}", text), std::fflush(stdout);
+    };
+    double first_token = 0;
+    const auto seconds = [&] {
+      return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    };
+    std::vector<token_t> generated;
+    program::TextStream stream(opened.tokenizer ? &*opened.tokenizer : nullptr, model->config().eos_token_ids);
     generate_greedily(*model, 0, ids, max_new_tokens, [&](token_t id) {
+      if (generated.empty()) first_token = seconds();
       generated.push_back(id);
-      if (std::find(eos.begin(), eos.end(), id) != eos.end()) return false;
-      if (stream) show(stream->push(id));
-      return true;
+      show(stream.push(id));
+      return !stream.ended();
     });
-    if (stream) show(stream->flush() + "\n");
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (prompt.has_text) show(stream.flush() + "\n");
+    const double total = seconds();
 
+    program::report_end(*model, options);
     if (comm.rank() == 0) {
-      if (print_ids || !stream) fmt::print("[{}]\n", fmt::join(generated, ","));
-      fmt::print(stderr, "world_size: {}\ngenerated_tokens: {}\nseconds: {:.3f}, {:.1f} tok/s\n", comm.size(),
-                 generated.size(), seconds, static_cast<double>(generated.size()) / seconds);
+      if (print_ids || !prompt.has_text) fmt::print("[{}]\n", fmt::join(generated, ","));
+      fmt::print(stderr, "world_size: {}\ngenerated_tokens: {}\nseconds: {:.3f}, the first token after {:.3f}",
+                 comm.size(), generated.size(), total, first_token);
+      if (generated.size() > 1)
+        fmt::print(stderr, ", then {:.1f} tok/s", static_cast<double>(generated.size() - 1) / (total - first_token));
+      fmt::print(stderr, "\n");
     }
     return 0;
   });

@@ -23,7 +23,7 @@ int main(int argc, char** argv) {
     if (const auto status = program::parse(comm, app, argc, argv)) return *status;
 
     const program::Opened opened = program::open_model(comm, options, prompt.has_text);
-    const std::vector<token_t> ids = program::prompt_ids(comm, opened, options, prompt, 0, false);
+    const std::vector<token_t> ids = program::prompt_ids(comm, opened, options, prompt, 0);
     const auto length = static_cast<index_t>(ids.size());
     const auto model = program::make_model(comm, opened, options, length, length);
 
@@ -40,6 +40,7 @@ int main(int argc, char** argv) {
     }
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
+    program::report_end(*model, options);
     if (comm.rank() == 0) {
       fmt::print("prompt_tokens: {}\nnext_token: {}\n", length, next);
       if (opened.tokenizer) fmt::print("next_text: {}\n", opened.tokenizer->decode({&next, 1}));

@@ -4,10 +4,8 @@
 //   1,2,3
 #include <fmt/format.h>
 
-#include <tessera/io/hf_config.hpp>
 #include <tessera/models/transformer.hpp>
-#include <tessera/parallel/cores.hpp>
-#include <tessera/runtime/load_weights.hpp>
+#include <tessera/simd/isa.hpp>
 
 #include "program/command_line.hpp"
 #include "program/frame.hpp"
@@ -16,26 +14,34 @@
 using namespace tessera;
 
 int main(int argc, char** argv) {
-  using Model = Transformer<TESSERA_EXAMPLE_SHARDING, TESSERA_EXAMPLE_SOFTMAX, XsimdBackend<>>;
+  using Sharding = TESSERA_EXAMPLE_SHARDING;
+  using Softmax = TESSERA_EXAMPLE_SOFTMAX;
+  using Model = Transformer<Sharding, Softmax, XsimdBackend<>>;
 
   return program::run(argc, argv, TESSERA_EXAMPLE_NAME, [&](Communicator comm) {
     CLI::App app("Prefill with " TESSERA_EXAMPLE_NAME "'s policies");
-    std::string folder;
+    program::ModelOptions options;
     program::PromptOptions prompt;
-    app.add_option("--model", folder, "Folder with config.json and model.safetensors")->required();
+    program::add_run_options(app, options);
     program::add_prompt_options(app, prompt);
     if (const auto status = program::parse(comm, app, argc, argv)) return *status;
 
-    program::ModelOptions options;
-    options.model = folder;
+    options.parallel_strategy = Sharding::name;
     const program::Opened opened = program::open_model(comm, options, prompt.has_text);
-    const std::vector<token_t> ids = program::prompt_ids(comm, opened, options, prompt, 0, false);
+    const std::vector<token_t> ids = program::prompt_ids(comm, opened, options, prompt, 0);
     const auto length = static_cast<index_t>(ids.size());
 
-    Model model(comm, opened.config, opened.weights,
-                {.limits = {.max_tokens = length, .max_positions = length}, .threads = default_threads(comm.size())});
+    const program::RankSetup setup = program::set_up_ranks(comm, options, opened.placement);
+    ModelOf<Model> model(
+        setup.comm, opened.config, opened.weights,
+        TransformerOptions{.limits = {.max_tokens = std::min(options.chunk, length), .max_positions = length},
+                           .threads = setup.threads,
+                           .overlap = setup.overlap});
+    program::report(model, options, setup,
+                    fmt::format("sharding {}, softmax {}, simd {}", Sharding::name, Softmax::name, compiled_isa()));
     token_t next = 0;
     Argmax()(comm, prefill(model, 0, ids, [](index_t) {}), {&next, 1});
+    program::report_end(model, options);
     if (comm.rank() == 0) fmt::print("prompt_tokens: {}\nnext_token: {}\n", length, next);
     return 0;
   });

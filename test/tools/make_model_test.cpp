@@ -66,19 +66,19 @@ TEST_CASE("every float16 survives the way to float and back, and ties go to the 
     const f16_t value{static_cast<std::uint16_t>(bits)};
     const float wide = to_float(value);
     if (std::isnan(wide)) {
-      REQUIRE(std::isnan(to_float(tools::to_f16(wide))));
+      REQUIRE(std::isnan(to_float(to_f16(wide))));
     } else {
-      REQUIRE(tools::to_f16(wide).bits == bits);
+      REQUIRE(to_f16(wide).bits == bits);
     }
     if ((bits & 0x7FFF) >= 0x7BFF) continue;  // no finite neighbour
     const float next = to_float(f16_t{static_cast<std::uint16_t>(bits + 1)});
     const float middle = (wide + next) / 2;
-    REQUIRE(tools::to_f16(middle).bits == (bits % 2 == 0 ? bits : bits + 1));
-    REQUIRE(tools::to_f16(std::nextafter(middle, wide)).bits == bits);
-    REQUIRE(tools::to_f16(std::nextafter(middle, next)).bits == bits + 1);
+    REQUIRE(to_f16(middle).bits == (bits % 2 == 0 ? bits : bits + 1));
+    REQUIRE(to_f16(std::nextafter(middle, wide)).bits == bits);
+    REQUIRE(to_f16(std::nextafter(middle, next)).bits == bits + 1);
   }
-  CHECK(tools::to_f16(65519.0F).bits == 0x7BFF);
-  CHECK(tools::to_f16(65520.0F).bits == 0x7C00);
+  CHECK(to_f16(65519.0F).bits == 0x7BFF);
+  CHECK(to_f16(65520.0F).bits == 0x7C00);
 }
 
 TEST_CASE("a staged checkpoint that is not published leaves neither files nor folders") {

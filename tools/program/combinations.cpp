@@ -1,4 +1,4 @@
-// The one place where programs and tests instantiate all shipped combinations.
+// The table of shipped combinations, which native_instances.cpp and scalar_instances.cpp compile.
 #include "program/combinations.hpp"
 
 #include <tessera/runtime/combinations.hpp>

@@ -48,4 +48,17 @@ void check_cpu(const char* program, const CompiledFor& compiled) {
 #endif
 }
 
+const char* best_isa() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f")) return __builtin_cpu_supports("avx512bf16") ? "avx512_bf16" : "avx512";
+  if (__builtin_cpu_supports("avx2")) return __builtin_cpu_supports("fma") ? "avx2_fma" : "avx2";
+  if (__builtin_cpu_supports("avx")) return "avx";
+  if (__builtin_cpu_supports("sse4.2")) return "sse4_2";
+  return "sse2";
+#else
+  return "";
+#endif
+}
+
 }  // namespace tessera::program

@@ -36,6 +36,10 @@ struct CompiledFor {
 /// the processor has a better one than was compiled for.
 void check_cpu(const char* program, const CompiledFor& compiled);
 
+/// The best instruction set of this processor, of those that the kernels know, spelt as compiled_isa() begins:
+/// "avx2_fma". Empty where nothing is known.
+[[nodiscard]] const char* best_isa();
+
 inline void require_compiled_instruction_set(const char* program) { check_cpu(program, CompiledFor{}); }
 
 }  // namespace tessera::program

@@ -1,5 +1,6 @@
 #include "program/golden.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 namespace tessera::program {
@@ -31,6 +32,20 @@ std::vector<token_t> ids_of(const TensorInfo& tensor) {
 }
 
 }  // namespace
+
+std::vector<std::filesystem::path> golden_folders(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> found;
+  std::error_code unused;
+  if (std::filesystem::exists(folder / "golden.safetensors", unused)) found.push_back(folder);
+  if (found.empty() && std::filesystem::is_directory(folder, unused))
+    for (const auto& entry : std::filesystem::directory_iterator(folder))
+      if (std::filesystem::exists(entry.path() / "golden.safetensors", unused)) found.push_back(entry.path());
+  require(
+      !found.empty(), folder.string(),
+      ": expected golden.safetensors in it or in its folders, found none; test/golden/README.md says how to make one");
+  std::sort(found.begin(), found.end());
+  return found;
+}
 
 Golden load_golden(const std::filesystem::path& folder) {
   Golden golden;

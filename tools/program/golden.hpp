@@ -27,6 +27,9 @@ struct Golden {
   }
 };
 
+/// The folder itself if it is a golden checkpoint, else those in it, by name. Throws Error if there is none.
+[[nodiscard]] std::vector<std::filesystem::path> golden_folders(const std::filesystem::path& folder);
+
 /// Reads config.json, the weights and golden.safetensors (input_ids i64 [T], logits f32 [T, V], greedy_ids i64 [N]).
 /// Throws Error if something is missing or of the wrong shape.
 [[nodiscard]] Golden load_golden(const std::filesystem::path& folder);

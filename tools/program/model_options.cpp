@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include <tessera/comm/agree.hpp>
+#include <tessera/simd/bf16_pairs.hpp>
 
 #include "program/combinations.hpp"
 
@@ -20,6 +21,14 @@ std::vector<std::string> names_of(std::string_view Combination::*name) {
   return names;
 }
 
+/// The strategies as they are typed: a hybrid, "sequence x headwise", is sequence:Nxheadwise:M.
+std::vector<std::string> typed_strategies() {
+  std::vector<std::string> names = names_of(&Combination::sharding);
+  for (std::string& name : names)
+    if (const std::size_t cross = name.find(" x "); cross != std::string::npos) name.replace(cross, 3, ":Nx") += ":M";
+  return names;
+}
+
 std::string joined(const std::vector<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
@@ -29,12 +38,10 @@ std::string joined(const std::vector<std::string>& names) {
 }  // namespace
 
 void add_model_options(CLI::App& app, ModelOptions& options) {
-  app.add_option("--model", options.model, "Folder with config.json and model.safetensors")
-      ->required()
-      ->type_name("DIR");
+  add_run_options(app, options);
   app.add_option("--parallel-strategy", options.parallel_strategy,
-                 "How the ranks split the model: " + joined(names_of(&Combination::sharding)) +
-                     "; OUTER:NxINNER:M for N groups of M neighbours, e.g. sequence:2xheadwise:2")
+                 "How the ranks split the model: " + joined(typed_strategies()) +
+                     "; N groups of M neighbours, e.g. sequence:2xheadwise:2")
       ->type_name("NAME")
       ->capture_default_str();
   app.add_option("--decode-strategy", options.decode_strategy,
@@ -49,6 +56,22 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--simd", options.simd, "native: the instruction set compiled for; scalar: the reference")
       ->check(CLI::IsMember(names_of(&Combination::backend)))
       ->capture_default_str();
+}
+
+void add_run_options(CLI::App& app, ModelOptions& options) {
+  app.add_option("--model", options.model, "Folder with config.json and model.safetensors")
+      ->required()
+      ->type_name("DIR");
+  const auto formats = CLI::IsMember({Stored::name.data(), Int8Blocks::name.data(), Int4Blocks::name.data()});
+  app.add_option("--weights", options.weights, "Convert the weights of the layers at load")
+      ->check(formats)
+      ->capture_default_str();
+  app.add_option("--lm-head", options.lm_head, "The same for lm_head (default: as --weights)")->check(formats);
+  app.add_option("--compute", options.compute,
+                 "What products with bf16 weights are computed in; bf16 rounds activations to it, and is faster for "
+                 "prompts where the processor multiplies bf16")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
   app.add_option("--threads", options.threads,
                  "Threads of each rank (default: OMP_NUM_THREADS, or the cores that the rank may use)")
       ->check(CLI::Range(1, 1024))
@@ -57,22 +80,53 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->check(CLI::Range(1, 1 << 20))
       ->type_name("N")
       ->capture_default_str();
+  app.add_option("--collectives", options.collectives,
+                 "What carries data between ranks. mpi; shm: shared memory on one machine, and MPI between machines; "
+                 "auto: the faster of these for each kind and size, measured at start; all three give the same bits. "
+                 "mpi-own: MPI sums in an order of its own, which may depend on layout and size")
+      ->check(CLI::IsMember({"auto", "mpi", "shm", "mpi-own"}))
+      ->capture_default_str();
+  app.add_option(
+         "--wire", options.wire,
+         "How sums and gathered activations travel: f32 exactly; bf16 in half, q8 in 28 % of the bytes, with an "
+         "error that is printed at the end")
+      ->check(CLI::IsMember({"f32", "bf16", "q8"}))
+      ->capture_default_str();
+  app.add_option("--overlap", options.overlap,
+                 "on: prefill hides what travels behind what is computed (headwise and headwise_scattered: two "
+                 "micro-batches; sequence_ring: the next block); auto: on between machines, where it gains")
+      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->capture_default_str();
+  app.add_option(
+         "--binding", options.binding,
+         "auto: ranks of one machine take cores of their own, unless the launcher bound them; none: they do not")
+      ->check(CLI::IsMember({"auto", "none"}))
+      ->capture_default_str();
   app.add_option("--timeout-collective", options.timeout,
                  "Seconds that a rank waits for the others before the job ends with an error; 0: for ever")
       ->check(CLI::NonNegativeNumber)
       ->type_name("SECONDS")
       ->capture_default_str();
+  app.add_flag("--quiet", options.quiet, "Say nothing on standard error but errors");
 }
 
-void add_prompt_options(CLI::App& app, PromptOptions& options) {
+void add_prompt_options(CLI::App& app, PromptOptions& options, bool with_file) {
   auto* text = app.add_option("--prompt", options.text, "The text to begin with")->type_name("TEXT");
   auto* ids = app.add_option("--input-ids", options.ids, "Token ids in place of a text, e.g. 1,2,3; needs no tokenizer")
                   ->type_name("IDS")
                   ->excludes(text);
-  app.parse_complete_callback([&app, &options, text, ids] {
-    options.has_text = text->count() > 0;
-    if (text->count() + ids->count() == 0) throw CLI::RequiredError("--prompt TEXT or --input-ids IDS");
-    static_cast<void>(app);
+  CLI::Option* file = nullptr;
+  if (with_file)
+    file = app.add_option("--prompt-file", options.file, "Many texts to begin with, a line each")
+               ->type_name("FILE")
+               ->excludes(text)
+               ->excludes(ids);
+  app.parse_complete_callback([&options, text, ids, file] {
+    const bool from_file = file != nullptr && file->count() > 0;
+    options.has_text = text->count() > 0 || from_file;
+    if (!options.has_text && ids->count() == 0)
+      throw CLI::RequiredError(file == nullptr ? "--prompt TEXT or --input-ids IDS"
+                                               : "--prompt TEXT, --prompt-file FILE or --input-ids IDS");
   });
 }
 
@@ -86,8 +140,9 @@ std::vector<token_t> parse_ids(const std::string& text) {
     while (!piece.empty() && piece.back() == ' ') piece.remove_suffix(1);
     token_t id = 0;
     const auto [end, error] = std::from_chars(piece.data(), piece.data() + piece.size(), id);
-    require(error == std::errc{} && end == piece.data() + piece.size() && !piece.empty(),
-            "--input-ids: expected ids such as 1,2,3; found \"", piece, "\" as number ", ids.size() + 1);
+    if (error != std::errc{} || end != piece.data() + piece.size() || piece.empty())
+      throw UsageError(
+          concat("--input-ids: expected ids such as 1,2,3; found \"", piece, "\" as number ", ids.size() + 1));
     ids.push_back(id);
     if (comma == rest.size()) break;
     rest.remove_prefix(comma + 1);
@@ -149,6 +204,17 @@ std::vector<double> parse_shares(const std::string& text, index_t ranks) {
 
 }  // namespace
 
+WeightFormats chosen_formats(const ModelOptions& options) {
+  WeightFormats formats{.layers = options.weights, .lm_head = options.lm_head};
+  if (options.compute == "bf16") {
+    if (options.simd != "native" || !MultipliesBf16<XsimdBackend<>>)
+      throw UsageError(concat("--compute bf16: expected a backend with products of bf16 (AVX512-BF16), found ",
+                              options.simd == "native" ? compiled_isa() : options.simd, "; leave the option out"));
+    formats.stored = Arithmetic::bf16;
+  }
+  return formats;
+}
+
 Policies chosen_policies(const ModelOptions& options, index_t ranks) {
   const StrategyName strategy = parse_strategy(options.parallel_strategy);
   Policies policies;
@@ -167,8 +233,8 @@ Policies chosen_policies(const ModelOptions& options, index_t ranks) {
     decodes += concat(decodes.empty() ? "" : ", ", row.decode);
   }
   if (decodes.empty() || (!hybrid && strategy.name.find(' ') != std::string::npos))
-    throw UsageError(concat("--parallel-strategy: ", options.parallel_strategy, " is not among ",
-                            joined(names_of(&Combination::sharding))));
+    throw UsageError(
+        concat("--parallel-strategy: ", options.parallel_strategy, " is not among ", joined(typed_strategies())));
   if (!policies.combination)
     throw UsageError(concat("--decode-strategy: ", strategy.name, " is shipped with ", decodes, ", found ",
                             options.decode_strategy));

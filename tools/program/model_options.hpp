@@ -8,6 +8,7 @@
 #include <CLI/CLI.hpp>
 
 #include <tessera/runtime/combination.hpp>
+#include <tessera/runtime/weight_formats.hpp>
 
 namespace tessera::program {
 
@@ -18,26 +19,42 @@ struct ModelOptions {
   std::string decode_strategy;                 ///< empty: the one that the strategy comes with
   std::string attention_algo = "online_softmax";
   std::string simd = "native";
-  int threads = 0;     ///< 0: the cores this rank may use, or OMP_NUM_THREADS
-  std::string shares;  ///< "3,1": how the ranks share the work; empty: equally
+  int threads = 0;                 ///< 0: the cores this rank may use, or OMP_NUM_THREADS
+  std::string weights = "stored";  ///< a name of WeightFormat: what the layers' weights are converted to
+  std::string lm_head;             ///< the same for lm_head; empty: as the layers
+  std::string compute = "f32";     ///< or bf16: what products with bf16 weights are computed in
+  std::string shares;              ///< "3,1": how the ranks share the work; empty: equally
   index_t chunk = 512;
+  std::string collectives = "auto";  ///< auto, mpi, shm, mpi-own: see add_model_options
+  std::string wire = "f32";          ///< a name of WireFormat
+  std::string overlap = "auto";      ///< auto, on, off
+  std::string binding = "auto";      ///< auto, none
   double timeout = 600;
+  bool quiet = false;  ///< says nothing on standard error but errors
 };
 
 /// What the model reads first.
 struct PromptOptions {
   std::string text;
-  std::string ids;  ///< "1,2,3": needs no tokenizer
+  std::string ids;   ///< "1,2,3": needs no tokenizer
+  std::string file;  ///< a prompt per line
   bool has_text = false;
 
   [[nodiscard]] bool as_ids() const { return !has_text; }
 };
 
+/// All of them.
 void add_model_options(CLI::App& app, ModelOptions& options);
-void add_prompt_options(CLI::App& app, PromptOptions& options);
+/// Those that choose no policies, for a program whose policies are fixed.
+void add_run_options(CLI::App& app, ModelOptions& options);
+/// `with_file` adds --prompt-file. One of the sources is required.
+void add_prompt_options(CLI::App& app, PromptOptions& options, bool with_file = false);
 
-/// The ids in "1,2,3". Throws Error that shows the piece that is no id.
+/// The ids in "1,2,3". Throws UsageError that shows the piece that is no id.
 [[nodiscard]] std::vector<token_t> parse_ids(const std::string& text);
+
+/// The formats that the options ask for.
+[[nodiscard]] WeightFormats chosen_formats(const ModelOptions& options);
 
 /// The policies that the options name, for `ranks` ranks.
 struct Policies {

@@ -1,15 +1,12 @@
 #include "program/session.hpp"
 
-#include <unistd.h>
-
-#include <set>
+#include <fstream>
 
 #include <fmt/format.h>
 
 #include <tessera/comm/agree.hpp>
 #include <tessera/io/hf_config.hpp>
 #include <tessera/io/safetensors_writer.hpp>
-#include <tessera/parallel/cores.hpp>
 #include <tessera/runtime/load_weights.hpp>
 #include <tessera/simd/isa.hpp>
 #include <tessera/text/chat_format.hpp>
@@ -18,92 +15,123 @@ namespace tessera::program {
 
 namespace {
 
-/// Every rank's host name, in rank order.
-std::vector<std::string> hosts_of(Communicator& comm) {
-  struct Name {
-    char text[64];
-  };
-  Name mine{};
-  ::gethostname(mine.text, sizeof mine.text - 1);
-  std::vector<Name> all(static_cast<std::size_t>(comm.size()));
-  const std::vector<index_t> one_each(all.size(), 1);
-  comm.allgather<Name>(std::span(&mine, 1), std::span(all), one_each);
-  std::vector<std::string> hosts;
-  for (const Name& name : all) hosts.emplace_back(name.text);
-  return hosts;
+/// One prompt's ids; `where` names it in messages.
+std::vector<token_t> checked_ids(const Opened& opened, const ModelOptions& options, const PromptOptions& prompt,
+                                 index_t new_tokens, const ChatStyle* chat, const std::string& where) {
+  std::vector<token_t> ids;
+  if (prompt.as_ids()) {
+    ids = parse_ids(prompt.ids);
+  } else if (chat != nullptr) {
+    std::vector<ChatMessage> messages;
+    if (chat->system) messages.push_back({"system", *chat->system});
+    messages.push_back({"user", prompt.text});
+    const std::string text = ChatFormat::load(options.model).render(messages, true, chat->options());
+    ids = opened.tokenizer->encode(text, false);
+  } else {
+    ids = opened.tokenizer->encode(prompt.text);
+  }
+  require(!ids.empty(), where, ": expected a text of at least one token, found an empty one");
+  for (const token_t id : ids)
+    require(0 <= id && id < opened.config.vocab, "token ids: expected 0 to ", opened.config.vocab - 1, ", found ", id);
+  const auto positions = static_cast<index_t>(ids.size()) + new_tokens;
+  require(positions <= opened.config.max_positions, where, ": the prompt has ", ids.size(), " tokens and ", new_tokens,
+          " more are to come; the model has ", opened.config.max_positions,
+          " positions (max_position_embeddings): shorten one of them");
+  return ids;
 }
 
-void report(AnyModel& model, const ModelOptions& options, const Policies& policies,
-            const std::vector<std::string>& hosts) {
-  Communicator& comm = model.comm();
-  if (comm.rank() != 0) return;
-  const std::set<std::string> distinct(hosts.begin(), hosts.end());
+Tokenizer load_tokenizer(const std::filesystem::path& folder) {
+  require(std::filesystem::exists(folder / "tokenizer.json") || std::filesystem::exists(folder / "tokenizer.model"),
+          folder.string(),
+          ": expected tokenizer.json, to make ids of text, found none: get it from where the model is ",
+          "published, or give ids, --input-ids 1,2,3, to a program that takes them");
+  return Tokenizer::load(folder);
+}
+
+}  // namespace
+
+Opened open_model(Communicator comm, const ModelOptions& options, bool needs_tokenizer) {
+  const Placement placement = take_cores(comm, options.threads, options.binding == "auto");
+  return agree(comm, [&] {
+    Opened opened;
+    opened.placement = placement;
+    opened.config = read_config(options.model);
+    const Policies policies = chosen_policies(options, comm.size());
+    policies.combination->check(opened.config, policies.ranks(comm));
+    opened.weights =
+        load_weights(Checkpoint::open(options.model), opened.config, chosen_formats(options), placement.share.threads);
+    if (needs_tokenizer) opened.tokenizer = load_tokenizer(options.model);
+    return opened;
+  });
+}
+
+std::vector<token_t> prompt_ids(Communicator comm, const Opened& opened, const ModelOptions& options,
+                                const PromptOptions& prompt, index_t new_tokens, const ChatStyle* chat) {
+  return agree(comm, [&] { return checked_ids(opened, options, prompt, new_tokens, chat, "--prompt"); });
+}
+
+std::vector<std::vector<token_t>> all_prompt_ids(Communicator comm, const Opened& opened, const ModelOptions& options,
+                                                 const PromptOptions& prompt, index_t new_tokens,
+                                                 const ChatStyle* chat) {
+  if (prompt.file.empty()) return {prompt_ids(comm, opened, options, prompt, new_tokens, chat)};
+  return agree(comm, [&] {
+    std::ifstream file(prompt.file);
+    require(file.is_open(), "--prompt-file: expected a file that can be read, found ", prompt.file);
+    std::vector<std::vector<token_t>> all;
+    PromptOptions line;
+    line.has_text = true;
+    while (std::getline(file, line.text)) {
+      if (!line.text.empty() && line.text.back() == '\r') line.text.pop_back();
+      const std::string where = concat(prompt.file, ", line ", all.size() + 1);
+      all.push_back(checked_ids(opened, options, line, new_tokens, chat, where));
+    }
+    require(!all.empty(), "--prompt-file: expected a prompt per line, found none in ", prompt.file);
+    return all;
+  });
+}
+
+int ranks_here(Communicator comm) {
+  const int mine = comm.machine();
+  std::vector<int> machines(static_cast<std::size_t>(comm.size()));
+  comm.allgather<int>({&mine, 1}, std::span(machines), std::vector<index_t>(machines.size(), 1));
+  return static_cast<int>(std::count(machines.begin(), machines.end(), mine));
+}
+
+void report(AnyModel& model, const ModelOptions& options, const RankSetup& setup, const std::string& policies) {
+  if (options.quiet || model.comm().rank() != 0) return;
   fmt::print(stderr, "{}: {} layers, hidden {}, {} query and {} KV heads of {}\n", options.model, model.config().layers,
              model.config().hidden, model.config().heads, model.config().kv_heads, model.config().head_dim);
-  fmt::print(stderr, "ranks {} ({}) on {} host{}, threads {} each; sharding {}, decode {}, softmax {}, simd {} ({})\n",
-             comm.size(), comm.name(), distinct.size(), distinct.size() == 1 ? "" : "s", model.threads(),
-             options.parallel_strategy, policies.combination->decode, options.attention_algo, options.simd,
-             options.simd == "native" ? compiled_isa() : "scalar reference");
+  fmt::print(stderr, "{}\n{}{}\n", setup.text, policies, options.compute == "bf16" ? ", products in bf16" : "");
   fmt::print(stderr,
              "memory of a rank: activations {:.1f} MB, KV cache {:.1f} MB for {} positions; weights are mapped\n",
              static_cast<double>(model.activation_bytes()) / 1e6, static_cast<double>(model.cache_bytes()) / 1e6,
              model.limits().max_positions);
 }
 
-}  // namespace
-
-Opened open_model(Communicator comm, const ModelOptions& options, bool needs_tokenizer) {
-  return agree(comm, [&] {
-    Opened opened;
-    opened.config = read_config(options.model);
-    const Policies policies = chosen_policies(options, comm.size());
-    policies.combination->check(opened.config, policies.ranks(comm));
-    opened.weights = load_weights(Checkpoint::open(options.model), opened.config);
-    if (needs_tokenizer) opened.tokenizer = Tokenizer::load(options.model);
-    return opened;
-  });
-}
-
-std::vector<token_t> prompt_ids(Communicator comm, const Opened& opened, const ModelOptions& options,
-                                const PromptOptions& prompt, index_t new_tokens, bool chat) {
-  return agree(comm, [&] {
-    std::vector<token_t> ids;
-    if (prompt.as_ids()) {
-      ids = parse_ids(prompt.ids);
-    } else if (chat) {
-      const ChatMessage message{"user", prompt.text};
-      ids = opened.tokenizer->encode(ChatFormat::load(options.model).render({&message, 1}, true), false);
-    } else {
-      ids = opened.tokenizer->encode(prompt.text);
-    }
-    require(!ids.empty(), "--prompt: expected a text of at least one token, found an empty one");
-    for (const token_t id : ids)
-      require(0 <= id && id < opened.config.vocab, "token ids: expected 0 to ", opened.config.vocab - 1, ", found ",
-              id);
-    const auto positions = static_cast<index_t>(ids.size()) + new_tokens;
-    require(positions <= opened.config.max_positions, "the prompt has ", ids.size(), " tokens and ", new_tokens,
-            " more are to come; the model has ", opened.config.max_positions,
-            " positions (max_position_embeddings): shorten one of them");
-    return ids;
-  });
-}
-
 std::unique_ptr<AnyModel> make_model(Communicator comm, const Opened& opened, const ModelOptions& options,
-                                     index_t positions, index_t longest_prompt, index_t sequences) {
-  const std::vector<std::string> hosts = hosts_of(comm);
-  const auto here = std::count(hosts.begin(), hosts.end(), hosts[static_cast<std::size_t>(comm.rank())]);
+                                     index_t positions, index_t longest_prompt, index_t sequences, Trace* trace) {
+  const RankSetup setup = set_up_ranks(comm, options, opened.placement);
   TransformerOptions sizes;
   sizes.limits = {.max_tokens = std::max(sequences, std::min(options.chunk, longest_prompt)),
                   .max_positions = positions,
                   .max_sequences = sequences};
-  sizes.threads = options.threads > 0 ? options.threads : default_threads(static_cast<int>(here));
-  comm.set_timeout(options.timeout);
+  sizes.threads = setup.threads;
+  sizes.overlap = setup.overlap;
+  sizes.trace = trace;
   const Policies policies = chosen_policies(options, comm.size());
   sizes.shares = policies.shares;
   sizes.inner = policies.inner;
-  auto model = policies.combination->make(comm, opened.config, opened.weights, sizes);
-  report(*model, options, policies, hosts);
+  auto model = policies.combination->make(setup.comm, opened.config, opened.weights, sizes);
+  report(*model, options, setup,
+         fmt::format("sharding {}, decode {}, softmax {}, simd {} ({})", options.parallel_strategy,
+                     policies.combination->decode, options.attention_algo, options.simd,
+                     options.simd == "native" ? compiled_isa() : "scalar reference"));
   return model;
+}
+
+void report_end(AnyModel& model, const ModelOptions& options) {
+  const std::string text = model.comm().report();
+  if (!options.quiet && model.comm().rank() == 0 && !text.empty()) fmt::print(stderr, "activations: {}\n", text);
 }
 
 WholePrefill prefill_all(AnyModel& model, std::span<const token_t> prompt) {

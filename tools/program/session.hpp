@@ -9,7 +9,9 @@
 #include <tessera/runtime/generate.hpp>
 #include <tessera/text/tokenizer.hpp>
 
+#include "program/chat_style.hpp"
 #include "program/model_options.hpp"
+#include "program/rank_setup.hpp"
 
 namespace tessera::program {
 
@@ -17,21 +19,40 @@ namespace tessera::program {
 struct Opened {
   ModelConfig config;
   ModelWeights weights;
+  Placement placement;                 ///< of this rank, which has taken its cores
   std::optional<Tokenizer> tokenizer;  ///< if the prompt or the result is text
 };
 
 /// Reads the folder and checks that the policy can use so many ranks. Collective: all ranks throw the same Error.
 [[nodiscard]] Opened open_model(Communicator comm, const ModelOptions& options, bool needs_tokenizer);
 
-/// The prompt as ids, checked against the vocabulary and the model's positions with room for `new_tokens` more.
-/// `chat` wraps the text as the model's chat template does.
+/// The prompt as ids, checked against the vocabulary and the model's positions with room for `new_tokens` more. With
+/// `chat` the text is a message, wrapped as the model's chat template does.
 [[nodiscard]] std::vector<token_t> prompt_ids(Communicator comm, const Opened& opened, const ModelOptions& options,
-                                              const PromptOptions& prompt, index_t new_tokens, bool chat);
+                                              const PromptOptions& prompt, index_t new_tokens,
+                                              const ChatStyle* chat = nullptr);
 
-/// Makes the model with room for `positions` positions of each of `sequences` sequences, and says on standard error
-/// what it runs on.
+/// The same for each line of the file that `prompt` names, or for the one prompt that it is.
+[[nodiscard]] std::vector<std::vector<token_t>> all_prompt_ids(Communicator comm, const Opened& opened,
+                                                               const ModelOptions& options, const PromptOptions& prompt,
+                                                               index_t new_tokens, const ChatStyle* chat);
+
+/// Ranks on this rank's machine. Collective.
+[[nodiscard]] int ranks_here(Communicator comm);
+
+/// Says on standard error of rank 0 what a model runs on, unless it is to be quiet: `policies` in the words of the
+/// options.
+void report(AnyModel& model, const ModelOptions& options, const RankSetup& setup, const std::string& policies);
+
+/// Makes the model with room for `positions` positions of each of `sequences` sequences, and reports it.
+/// `trace` has a lane for each thread of this rank's placement.
 [[nodiscard]] std::unique_ptr<AnyModel> make_model(Communicator comm, const Opened& opened, const ModelOptions& options,
-                                                   index_t positions, index_t longest_prompt, index_t sequences = 1);
+                                                   index_t positions, index_t longest_prompt, index_t sequences = 1,
+                                                   Trace* trace = nullptr);
+
+/// Says in the same place what is known at the end of a run only: the error of activations that travelled in fewer
+/// bits.
+void report_end(AnyModel& model, const ModelOptions& options);
 
 /// Writes `logits` f32 [T, V] and `input_ids` i64 [T] as safetensors.
 void write_logits(const std::string& file, std::span<const token_t> ids, std::span<const float> logits, index_t vocab);

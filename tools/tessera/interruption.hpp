@@ -31,6 +31,11 @@ class Interruption {
     if (const int number = pending_.exchange(0)) std::raise(number);
   }
 
+  /// The signal that has come; 0 for none.
+  [[nodiscard]] int pending() const { return pending_; }
+  /// The signal has been acted upon: it is not raised again.
+  void forget() { pending_ = 0; }
+
   /// Throws Error if a signal has come.
   void check() const { require(pending_ == 0, "interrupted"); }
 

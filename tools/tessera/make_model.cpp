@@ -186,7 +186,7 @@ void add_make_model(CLI::App& app) {
       (void)preset_named(name);
       return {};
     } catch (const Error& error) {
-      return error.what();
+      return std::string(error.what()).substr(std::string_view("preset: ").size());  // the option's name is before it
     }
   };
   command->add_option("--preset", options->preset, "whose shape; see below")

@@ -14,17 +14,28 @@
 
 namespace tessera::tools {
 
-/// Counts bytes from any thread; one thread draws on standard error.
+/// What a job counts: a total is written as so many of a unit.
+struct ProgressUnit {
+  double size;
+  int digits;
+  const char* name;
+  const char* rate;
+};
+inline constexpr ProgressUnit gigabytes{1e9, 2, "GB", "GB/s"};
+inline constexpr ProgressUnit tokens{1, 0, "tokens", "tok/s"};
+
+/// Counts from any thread; one thread draws on standard error.
 class Progress {
  public:
-  Progress(std::string label, index_t total_bytes)
-      : label_(std::move(label)), total_(total_bytes), terminal_(::isatty(STDERR_FILENO) == 1) {}
+  Progress(std::string label, index_t total, ProgressUnit unit = gigabytes)
+      : label_(std::move(label)), total_(total), unit_(unit), terminal_(::isatty(STDERR_FILENO) == 1) {}
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   /// Leaves the cursor on a line of its own, whatever ended the job.
   ~Progress() { end_line(); }
 
-  void add(index_t bytes) { done_ += bytes; }
+  void add(index_t count) { done_ += count; }
+  void advance_to(index_t count) { done_ = count; }
   [[nodiscard]] double seconds() const { return std::chrono::duration<double>(Clock::now() - begin_).count(); }
 
   /// Draws if it is time to: ten times a second on a terminal, every five seconds elsewhere.
@@ -53,7 +64,8 @@ class Progress {
     const auto total = static_cast<double>(std::max<index_t>(total_, 1));
     const double rate = now > 0 ? done / now : 0;
     const std::string figures = fmt::format(
-        "{:5.1f} % of {:.2f} GB, {:.2f} GB/s, {}", 100 * done / total, total / 1e9, rate / 1e9,
+        "{:5.1f} % of {:.{}f} {}, {:.{}f} {}, {}", 100 * done / total, total / unit_.size, unit_.digits, unit_.name,
+        rate / unit_.size, unit_.digits, unit_.rate,
         done < total && rate > 0 ? fmt::format("{:.0f} s left", (total - done) / rate) : fmt::format("{:.1f} s", now));
     if (!terminal_) {
       fmt::print(stderr, "{}: {}\n", label_, figures);
@@ -68,6 +80,7 @@ class Progress {
 
   std::string label_;
   index_t total_;
+  ProgressUnit unit_;
   bool terminal_;
   std::atomic<index_t> done_ = 0;
   Clock::time_point begin_ = Clock::now();

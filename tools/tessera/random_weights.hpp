@@ -35,21 +35,6 @@ namespace tessera::tools {
   return static_cast<float>(sum - 2 * 0xFFFF) * (1.0F / deviation);
 }
 
-/// Rounds to nearest, ties to even; what is too large becomes infinite.
-[[nodiscard]] constexpr f16_t to_f16(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000U);
-  const std::uint32_t magnitude = bits & 0x7FFFFFFFU;
-  const auto signed_bits = [sign](std::uint32_t b) { return f16_t{static_cast<std::uint16_t>(sign | b)}; };
-  if (magnitude > 0x7F800000U) return signed_bits(0x7E00);  // NaN
-  if (magnitude < 0x38800000U) {                            // below 2^-14: a multiple of 2^-24
-    // Adding 0.5 puts the unit in the last place of the sum at 2^-24, where the addition itself rounds to even.
-    return signed_bits(std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5F) - 0x3F000000U);
-  }
-  const std::uint32_t rounded = (magnitude + 0xFFFU + ((magnitude >> 13) & 1U)) >> 13;
-  return signed_bits(rounded - (112U << 10) < 0x7C00U ? rounded - (112U << 10) : 0x7C00U);
-}
-
 template <class T>
 [[nodiscard]] constexpr T rounded_to(float value) {
   if constexpr (std::is_same_v<T, bf16_t>) {

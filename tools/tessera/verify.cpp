@@ -1,6 +1,5 @@
 // tessera verify DIR: every shipped combination of policies, on the ranks there are, against transformers' logits.
 #include <algorithm>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,23 +22,6 @@ struct VerifyOptions {
 
 /// The tolerances of the project: a scalar sum and a vector sum round differently.
 double tolerance_of(const Combination& row) { return row.backend == "scalar" ? 1e-4 : 2e-4; }
-
-/// The folder itself if it is a golden checkpoint, else those in it.
-std::vector<program::Golden> goldens_in(const std::filesystem::path& folder) {
-  std::vector<std::filesystem::path> found;
-  std::error_code unused;
-  if (std::filesystem::exists(folder / "golden.safetensors", unused)) found.push_back(folder);
-  if (found.empty() && std::filesystem::is_directory(folder, unused))
-    for (const auto& entry : std::filesystem::directory_iterator(folder))
-      if (std::filesystem::exists(entry.path() / "golden.safetensors", unused)) found.push_back(entry.path());
-  require(
-      !found.empty(), folder.string(),
-      ": expected golden.safetensors in it or in its folders, found none; test/golden/README.md says how to make one");
-  std::sort(found.begin(), found.end());
-  std::vector<program::Golden> goldens;
-  for (const auto& path : found) goldens.push_back(program::load_golden(path));
-  return goldens;
-}
 
 /// A hybrid is verified with the largest inner dimension that leaves two groups or more.
 index_t inner_size(const Combination& row, index_t ranks) {
@@ -87,7 +69,11 @@ Cell verify_cell(Communicator comm, const Combination& row, const program::Golde
 }
 
 int verify(Communicator comm, const VerifyOptions& options) {
-  const auto goldens = agree(comm, [&] { return goldens_in(options.folder); });
+  const auto goldens = agree(comm, [&] {
+    std::vector<program::Golden> found;
+    for (const auto& folder : program::golden_folders(options.folder)) found.push_back(program::load_golden(folder));
+    return found;
+  });
   const bool speaks = comm.rank() == 0;
   int failed = 0;
   int passed = 0;

@@ -1,0 +1,87 @@
+#pragma once
+// Times a model as people use it: a prompt at once, or token after token, and what that is of what the machine allows.
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <tessera/runtime/any_model.hpp>
+#include <tessera/runtime/trace_file.hpp>
+
+#include "program/machine_peak.hpp"
+#include "program/model_options.hpp"
+
+namespace tessera::program {
+
+enum class BenchmarkPhase { prefill, decode };
+
+[[nodiscard]] constexpr std::string_view name_of(BenchmarkPhase phase) {
+  return phase == BenchmarkPhase::prefill ? "prefill" : "decode";
+}
+
+/// One thing to time.
+struct BenchmarkCase {
+  BenchmarkPhase phase = BenchmarkPhase::prefill;
+  index_t prompt_len = 128;
+  index_t gen_len = 0;  ///< decode: tokens made of each sequence, behind its prompt
+  index_t batch_size = 1;
+  bool kv_cache = true;  ///< decode without one runs the whole sequence through the model for each token
+
+  /// Tokens that an iteration is about, of all sequences.
+  [[nodiscard]] index_t tokens() const {
+    return batch_size * (phase == BenchmarkPhase::prefill ? prompt_len : gen_len);
+  }
+};
+
+struct BenchmarkRow {
+  BenchmarkCase of;
+  /// Of the rank with the largest median.
+  double seconds_median = 0, seconds_min = 0, seconds_max = 0;
+  double seconds_first = 0;   ///< the first time, before warm-up: pages are touched, weights read
+  double seconds_bound = 0;   ///< what the machine's peak of arithmetic or of reading allows at best
+  TimeSplit split;            ///< of a further iteration
+  index_t bytes_private = 0;  ///< of the rank with the most, without its KV cache
+  index_t bytes_cache = 0;    ///< of that rank
+
+  [[nodiscard]] double tokens_per_second() const { return static_cast<double>(of.tokens()) / seconds_median; }
+  [[nodiscard]] double percent_of_peak() const { return 100 * seconds_bound / seconds_median; }
+};
+
+struct Repetitions {
+  index_t warmup = 1;
+  index_t iters = 5;
+};
+
+/// Runs a case on all ranks. Collective; the result is the same on all. `peak` is that of all ranks together; `trace`
+/// belongs to the model, and one iteration after the timed ones is recorded in it.
+[[nodiscard]] BenchmarkRow run_case(AnyModel& model, const ModelWeights& weights, const BenchmarkCase& of,
+                                    const Repetitions& repetitions, const MachinePeak& peak, Trace& trace);
+
+/// Peak of all ranks' teams measured at the same time. Collective; the same on all ranks.
+[[nodiscard]] MachinePeak measure_peak_of_all(Communicator& comm, int threads, index_t bytes);
+
+/// How far the logits of a combination are from those of one rank with the scalar reference, in standard deviations of
+/// a row: the prompt `ids` in chunks, and some decoded tokens. `layers`: so many of the model's. Collective.
+struct Verdict {
+  double error = 0;
+  double tolerance = 2e-4;
+  std::vector<token_t> greedy;
+  bool equal_ids = false;
+
+  [[nodiscard]] bool good() const { return error <= tolerance && equal_ids; }
+};
+[[nodiscard]] Verdict verify_against_reference(Communicator comm, const Policies& policies, const ModelConfig& config,
+                                               const ModelWeights& weights, TransformerOptions options,
+                                               const std::vector<token_t>& ids, index_t new_tokens, index_t layers);
+
+/// Ids that look like text to a model of random weights: any below `vocab`, the same in every run.
+[[nodiscard]] std::vector<token_t> random_ids(index_t count, index_t vocab, unsigned seed = 1);
+
+/// Bytes of weights that a step reads on all ranks together: those of the layers, and lm_head.
+struct WeightBytes {
+  double layers = 0;
+  double lm_head = 0;
+};
+[[nodiscard]] WeightBytes bytes_of(const ModelWeights& weights);
+
+}  // namespace tessera::program

@@ -1,0 +1,38 @@
+#pragma once
+// What a person may ask of a chat beside its messages.
+
+#include <optional>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include <tessera/text/chat_renderers.hpp>
+
+namespace tessera::program {
+
+struct ChatStyle {
+  std::optional<std::string> system;
+  std::optional<std::string> date;
+  bool no_think = false;
+
+  [[nodiscard]] ChatOptions options() const {
+    ChatOptions options;
+    if (no_think) options.thinking = false;
+    options.date = date;
+    return options;
+  }
+};
+
+inline void add_chat_style_options(CLI::App& app, ChatStyle& style) {
+  constexpr const char* group = "Chat";
+  app.add_option("--system", style.system, "What the model is told before the conversation")
+      ->type_name("TEXT")
+      ->group(group);
+  app.add_option("--date", style.date, "The day it is, for Llama 3.x, e.g. \"26 Jul 2024\"")
+      ->type_name("DATE")
+      ->group(group);
+  app.add_flag("--no-think", style.no_think, "No thoughts before the answer, for models with a switch (Qwen3)")
+      ->group(group);
+}
+
+}  // namespace tessera::program
