@@ -16,7 +16,8 @@ using namespace tessera;
 namespace {
 
 /// Subcommands that are one process: under mpiexec every rank would do the same work again.
-constexpr std::array<std::string_view, 5> of_one_process = {"bench", "chat", "completion", "make-model", "tokenize"};
+constexpr std::array<std::string_view, 6> of_one_process = {"bench",      "chat",     "completion",
+                                                            "make-model", "quantize", "tokenize"};
 
 void require_one_process(const Communicator& comm, int argc, char** argv) {
   if (argc < 2 || comm.size() == 1) return;
@@ -44,6 +45,7 @@ int run_command(const Communicator& comm, int argc, char** argv) {
   tools::add_generate(app, action);
   tools::add_info(app, action);
   tools::add_make_model(app);
+  tools::add_quantize(app);
   tools::add_tokenize(app);
   tools::add_verify(app, action);
   app.footer("tessera SUBCOMMAND --help shows its options and examples.");

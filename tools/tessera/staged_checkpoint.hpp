@@ -11,17 +11,19 @@
 #include <string>
 #include <vector>
 
-#include <tessera/io/open_file.hpp>
+#include <tessera/io/atomic_file.hpp>
 
 namespace tessera::tools {
 
 /// Files are written to path(), a hidden folder inside the checkpoint's, and moved by publish(). The destructor removes
 /// what was not published, and folders that were made for it. What an earlier run left when it was killed is removed.
+/// With a `task`, a text that says all that the files depend on, complete files stay for the next run of that task.
 class StagedCheckpoint {
  public:
   /// Throws Error if the folder has a checkpoint and `replace` is false, cannot be made, or is being written by another
   /// process.
-  StagedCheckpoint(std::filesystem::path folder, bool replace) : folder_(std::move(folder)), path_(folder_ / ".part") {
+  StagedCheckpoint(std::filesystem::path folder, bool replace, const std::string& task = {})
+      : folder_(std::move(folder)), path_(folder_ / ".part"), resumes_(!task.empty()) {
     namespace fs = std::filesystem;
     std::error_code error;
     for (fs::path at = fs::absolute(folder_).lexically_normal(); !fs::exists(at, error) && at != at.parent_path();
@@ -39,10 +41,15 @@ class StagedCheckpoint {
       ::close(lock_);
       fail(folder_.string(), ": another process is writing a checkpoint here");
     }
-    for (const fs::path& left : entries(path_)) fs::remove_all(left, error);
+    const bool same_task =
+        resumes_ && fs::exists(path_ / task_name, error) && read_text(path_ / task_name, index_t{1} << 20) == task;
+    for (const fs::path& left : entries(path_))
+      if (!same_task || left.filename().string().find(".part-") != std::string::npos) fs::remove_all(left, error);
+    if (resumes_ && !same_task) write_text(path_ / task_name, task);
     const std::vector<fs::path> earlier = checkpoint_files();
     if (!earlier.empty() && !replace) {
       const std::string name = earlier.front().filename().string();
+      resumes_ = false;
       clean();
       fail(folder_.string(), ": expected no checkpoint, found ", name, "; --force replaces it");
     }
@@ -57,7 +64,7 @@ class StagedCheckpoint {
   /// comes last: a folder without it is no checkpoint to any reader, should the machine stop in between.
   void publish() {
     namespace fs = std::filesystem;
-    std::vector<fs::path> complete = entries(path_);
+    std::vector<fs::path> complete = complete_files();
     std::partition(complete.begin(), complete.end(), [](const fs::path& p) { return p.filename() != "config.json"; });
     try {
       fs::remove(folder_ / "config.json");
@@ -67,15 +74,24 @@ class StagedCheckpoint {
       fail(error.path1().string(), ": ", error.code().message());
     }
     made_.clear();
+    resumes_ = false;
   }
 
  private:
+  static constexpr const char* task_name = "task";
+
   static std::vector<std::filesystem::path> entries(const std::filesystem::path& folder) {
     std::vector<std::filesystem::path> paths;
     std::error_code unused;
     for (const auto& entry : std::filesystem::directory_iterator(folder, unused)) paths.push_back(entry.path());
     std::sort(paths.begin(), paths.end());
     return paths;
+  }
+
+  [[nodiscard]] std::vector<std::filesystem::path> complete_files() const {
+    std::vector<std::filesystem::path> files = entries(path_);
+    std::erase_if(files, [](const std::filesystem::path& path) { return path.filename() == task_name; });
+    return files;
   }
 
   /// What a loader would take for weights or configuration. A tokenizer beside them is nobody's checkpoint.
@@ -97,7 +113,8 @@ class StagedCheckpoint {
 
   void clean() {
     std::error_code unused;
-    std::filesystem::remove_all(path_, unused);
+    const bool kept = resumes_ && !complete_files().empty();
+    if (!kept) std::filesystem::remove_all(path_, unused);
     ::close(lock_);
     remove_made();
   }
@@ -106,6 +123,7 @@ class StagedCheckpoint {
   std::filesystem::path path_;
   std::vector<std::filesystem::path> made_;  // innermost first
   int lock_ = -1;
+  bool resumes_;
 };
 
 }  // namespace tessera::tools

@@ -7,6 +7,7 @@
 #include <map>
 #include <numeric>
 #include <span>
+#include <utility>
 
 #include <tessera/io/atomic_file.hpp>
 #include <tessera/io/json.hpp>
@@ -40,11 +41,15 @@ class SafetensorsWriter {
   SafetensorsWriter(const std::filesystem::path& path, std::vector<TensorSpec> tensors, const Metadata& metadata = {})
       : file_(path), tensors_(std::move(tensors)), offsets_(tensors_.size()) {
     static_assert(std::endian::native == std::endian::little);
-    // Wide elements first, so that every tensor is aligned to its own element size; otherwise in the order given.
+    // Whole cache lines first, then wide elements: so matrices begin on a line, and every tensor is aligned to its own
+    // element size; otherwise in the order given.
     std::vector<std::size_t> order(tensors_.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::stable_sort(order.begin(), order.end(), [this](std::size_t a, std::size_t b) {
-      return bytes_of(tensors_[a].dtype) > bytes_of(tensors_[b].dtype);
+      const auto rank = [this](std::size_t i) {
+        return std::pair(tensors_[i].bytes() % line != 0, -bytes_of(tensors_[i].dtype));
+      };
+      return rank(a) < rank(b);
     });
     Json header = Json::object();
     if (!metadata.empty()) header["__metadata__"] = metadata;
@@ -58,7 +63,8 @@ class SafetensorsWriter {
           {"dtype", name_of(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {offsets_[i], reached}}};
     }
     std::string text = header.dump(-1, ' ', false, Json::error_handler_t::replace);
-    text.resize((text.size() + 7) / 8 * 8, ' ');  // the data begins on a multiple of 8
+    constexpr auto prefix = sizeof(std::uint64_t);
+    text.resize((prefix + text.size() + line - 1) / line * line - prefix, ' ');  // the data begins on a line, too
     const auto length = static_cast<std::uint64_t>(text.size());
     data_begin_ = static_cast<index_t>(sizeof length + text.size());
     data_bytes_ = reached;
@@ -97,6 +103,8 @@ class SafetensorsWriter {
   }
 
  private:
+  static constexpr index_t line = 64;  // bytes
+
   AtomicFile file_;
   std::vector<TensorSpec> tensors_;
   std::vector<index_t> offsets_;  // of each tensor, from the first byte of data

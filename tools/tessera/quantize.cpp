@@ -1,0 +1,199 @@
+// tessera quantize DIR --format int8 --out DIR: a checkpoint with its weights in blocks.
+#include <fmt/format.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <tessera/core/version.hpp>
+#include <tessera/io/hf_config.hpp>
+#include <tessera/parallel/cores.hpp>
+#include <tessera/runtime/quantise.hpp>
+
+#include "chunks.hpp"
+#include "commands.hpp"
+#include "interruption.hpp"
+#include "progress.hpp"
+#include "staged_checkpoint.hpp"
+
+namespace tessera::tools {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr index_t chunk_elements = index_t{1} << 18;  // what a thread converts at a time: 1 MB of f32
+
+struct QuantizeOptions {
+  std::string input;
+  std::string out;
+  std::string format;
+  std::string lm_head;
+  double shard_gb = 1;
+  int threads = 0;  // 0: all cores of this process
+  bool force = false;
+};
+
+/// Some rows of one tensor of a file.
+struct Chunk {
+  const Conversion* conversion;
+  std::size_t first;  // of the tensors that are written for it
+  Range rows;
+};
+
+/// Cuts conversions into files of at most `most_bytes` bytes; integers and their scales stay together.
+std::vector<std::vector<Conversion>> shards_of(const std::vector<Conversion>& conversions, index_t most_bytes) {
+  std::vector<std::vector<Conversion>> shards;
+  index_t filled = 0;
+  for (const Conversion& conversion : conversions) {
+    if (shards.empty() || filled + conversion.bytes() > most_bytes) shards.emplace_back(), filled = 0;
+    shards.back().push_back(conversion);
+    filled += conversion.bytes();
+  }
+  return shards;
+}
+
+void write_shard(const fs::path& path, const WeightSource& source, const std::vector<Conversion>& conversions,
+                 int threads, const Interruption& interruption, Progress& progress) {
+  std::vector<TensorSpec> tensors;
+  std::vector<Chunk> chunks;
+  for (const Conversion& conversion : conversions) {
+    const auto [rows, cols] = rows_and_cols(conversion.tensor);
+    const index_t step = std::max<index_t>(1, chunk_elements / cols);
+    for (index_t begin = 0; begin < rows; begin += step)
+      chunks.push_back({&conversion, tensors.size(), {begin, std::min(rows, begin + step)}});
+    tensors.insert(tensors.end(), conversion.written.begin(), conversion.written.end());
+  }
+  SafetensorsWriter writer(path, tensors, {{"format", "pt"}});
+  for_each_chunk(
+      chunks.size(), threads,
+      [&](std::size_t i) {
+        interruption.check();
+        const Chunk& chunk = chunks[i];
+        convert_rows(source, *chunk.conversion, chunk.rows, writer, chunk.first);
+        progress.add(chunk.conversion->bytes() * chunk.rows.size() / rows_and_cols(chunk.conversion->tensor).rows);
+      },
+      [&] { progress.show(); });
+  writer.finish();
+}
+
+/// Everything that the files depend on, so that those of an earlier run are only kept where they would be made again.
+std::string task_of(const QuantizeOptions& options) {
+  std::string task = concat("quantize ", TESSERA_VERSION_MAJOR, '.', TESSERA_VERSION_MINOR, " to ", options.format,
+                            ", lm_head ", options.lm_head, ", files of ", options.shard_gb, " GB\n");
+  std::error_code unused;
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(options.input, unused)) files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  for (const fs::path& file : files)
+    if (fs::is_regular_file(file, unused))
+      task += concat(fs::absolute(file).string(), ' ', fs::file_size(file, unused), ' ',
+                     fs::last_write_time(file, unused).time_since_epoch().count(), '\n');
+  return task;
+}
+
+/// Copies what is no weight: the tokenizer, how to chat, what the author says.
+void copy_companions(const fs::path& from, const fs::path& to) {
+  constexpr std::uintmax_t largest = 64 << 20;
+  for (const auto& entry : fs::directory_iterator(from)) {
+    const std::string name = entry.path().filename().string();
+    const std::string extension = entry.path().extension().string();
+    const bool text = extension == ".json" || extension == ".model" || extension == ".jinja" || extension == ".txt" ||
+                      extension == ".md" || name.find("LICENSE") != std::string::npos;
+    if (!text || name == "config.json" || name.ends_with(".index.json")) continue;
+    if (!entry.is_regular_file() || entry.file_size() > largest) continue;
+    fs::copy_file(entry.path(), to / name, fs::copy_options::overwrite_existing);
+  }
+}
+
+void write_weights(const fs::path& folder, const WeightSource& source, const std::vector<Conversion>& conversions,
+                   const QuantizeOptions& options, const Interruption& interruption, Progress& progress) {
+  const auto shards = shards_of(conversions, static_cast<index_t>(options.shard_gb * 1e9));
+  Json weight_map = Json::object();
+  index_t total = 0;
+  for (std::size_t s = 0; s < shards.size(); ++s) {
+    const std::string name = shards.size() == 1 ? "model.safetensors"
+                                                : fmt::format("model-{:05}-of-{:05}.safetensors", s + 1, shards.size());
+    index_t bytes = 0;
+    for (const Conversion& conversion : shards[s]) {
+      for (const TensorSpec& tensor : conversion.written) weight_map[tensor.name] = name;
+      bytes += conversion.bytes();
+    }
+    total += bytes;
+    if (fs::exists(folder / name)) {  // complete, by an earlier run of the same task
+      progress.add(bytes);
+      continue;
+    }
+    write_shard(folder / name, source, shards[s], options.threads, interruption, progress);
+  }
+  if (shards.size() > 1) {
+    const Json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
+    write_text(folder / "model.safetensors.index.json", index.dump(2) + "\n");
+  }
+}
+
+/// The input's config.json, which says from now on who reads its weights.
+std::string config_of_blocks(const std::string& config, const QuantizeOptions& options) {
+  Json json = parse_json(config, "config.json");
+  json["quantization_config"] = {{"quant_method", detail::own_quantization},
+                                 {"weights", options.format},
+                                 {"lm_head", options.lm_head.empty() ? options.format : options.lm_head}};
+  return json.dump(2) + "\n";
+}
+
+void quantize(QuantizeOptions options) {
+  if (options.threads == 0) options.threads = allowed_cores();
+  const ModelConfig model = read_config(options.input);
+  const WeightFormats formats{.layers = options.format, .lm_head = options.lm_head};
+  const CheckpointSource source(Checkpoint::open(options.input));
+  const std::vector<Conversion> conversions = conversions_of(source, model, formats);
+  double before = 0, after = 0;
+  for (const Conversion& conversion : conversions)
+    before += static_cast<double>(conversion.tensor.bytes()), after += static_cast<double>(conversion.bytes());
+
+  const Interruption interruption;  // declared first, so that a signal takes effect after everything was cleaned up
+  StagedCheckpoint staged(options.out, options.force, task_of(options));
+  Progress progress("quantize", static_cast<index_t>(after));
+  write_weights(staged.path(), source, conversions, options, interruption, progress);
+  copy_companions(options.input, staged.path());
+  constexpr index_t largest_config = index_t{16} << 20;
+  write_text(staged.path() / "config.json",
+             config_of_blocks(read_text(fs::path(options.input) / "config.json", largest_config), options));
+  interruption.check();
+  staged.publish();
+  progress.finish();
+  fmt::print("{}: {:.2f} GB of {} became {:.2f} GB with weights in {}, lm_head in {} ({:.1f} s)\n", options.out,
+             before / 1e9, options.input, after / 1e9, options.format,
+             options.lm_head.empty() ? options.format : options.lm_head, progress.seconds());
+}
+
+}  // namespace
+
+void add_quantize(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("quantize", "Write a checkpoint with its weights in blocks of 8 or 4 bits");
+  const auto options = std::make_shared<QuantizeOptions>();
+  command->add_option("DIR", options->input, "Folder with config.json and model.safetensors")->required();
+  command->add_option("--format", options->format, "What the weights of the layers become")
+      ->required()
+      ->check(CLI::IsMember({"int8", "int4"}));
+  command->add_option("--lm-head", options->lm_head, "The same for lm_head (default: as the layers)")
+      ->check(CLI::IsMember({"stored", "int8", "int4"}));
+  command->add_option("--out", options->out, "folder to write; made where it is missing")->required()->type_name("DIR");
+  command->add_option("--shard-size", options->shard_gb, "GB of a file of weights at most")
+      ->check(CLI::Range(1e-6, 1e6))
+      ->type_name("GB")
+      ->capture_default_str();
+  command->add_option("--threads", options->threads, "threads to use (default: the cores this process may use)")
+      ->check(CLI::Range(1, 1024))
+      ->type_name("N");
+  command->add_flag("--force", options->force, "replace a checkpoint that the folder has");
+  command->footer(
+      "Every program runs what it writes as it runs other checkpoints, under every sharding; docs/quantisation.md has\n"
+      "the layout. A few MB of memory for each thread, whatever the size of the model. After an error or Ctrl-C the\n"
+      "same command goes on behind the last complete file; the folder shows none of them before all are complete.\n\n"
+      "  tessera quantize /tmp/qwen3 --format int8 --out /tmp/qwen3-int8\n"
+      "  tessera quantize /tmp/qwen3 --format int4 --lm-head int8 --out /tmp/qwen3-int4");
+  command->callback([options] { quantize(*options); });
+}
+
+}  // namespace tessera::tools
