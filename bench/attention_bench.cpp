@@ -12,12 +12,11 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
 #include <tessera/policies/online_softmax.hpp>
 #include <tessera/policies/standard_softmax.hpp>
 
 #include "measure.hpp"
+#include "program/cli.hpp"
 
 namespace {
 

@@ -17,12 +17,11 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
 #include <tessera/io/presets.hpp>
 #include <tessera/kernels/gemm.hpp>
 
 #include "measure.hpp"
+#include "program/cli.hpp"
 #include "program/memory_file.hpp"
 
 namespace {

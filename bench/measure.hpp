@@ -9,8 +9,7 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
+#include "program/cli.hpp"
 #include "program/machine_peak.hpp"
 
 namespace tessera::bench {

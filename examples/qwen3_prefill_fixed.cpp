@@ -4,8 +4,8 @@
 //   1,2,3
 #include <fmt/format.h>
 
-#include <tessera/models/transformer.hpp>
 #include <tessera/simd/isa.hpp>
+#include <tessera/tessera.hpp>
 
 #include "program/command_line.hpp"
 #include "program/frame.hpp"

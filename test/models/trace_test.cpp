@@ -21,7 +21,7 @@ constexpr int ranks = 2;
 constexpr int threads = 2;
 constexpr int decode_steps = 3;
 
-struct Event {
+struct TracedEvent {
   std::string name;
   std::string category;
   double begin;
@@ -30,7 +30,7 @@ struct Event {
 };
 
 /// Events by rank and thread.
-using Lanes = std::map<std::pair<int, int>, std::vector<Event>>;
+using TracedLanes = std::map<std::pair<int, int>, std::vector<TracedEvent>>;
 
 const Combination& combination_named(std::string_view sharding) {
   for (const Combination& row : program::shipped_combinations())
@@ -39,7 +39,7 @@ const Combination& combination_named(std::string_view sharding) {
 }
 
 /// Runs a prompt and some tokens, of which `traced` are written down, and reads the file.
-Lanes lanes_of(const program::Golden& g, std::string_view sharding, bool traced, TimeSplit* split = nullptr) {
+TracedLanes lanes_of(const program::Golden& g, std::string_view sharding, bool traced, TimeSplit* split = nullptr) {
   const auto file = (std::filesystem::temp_directory_path() / concat("tessera-trace-", ::getpid(), ".json")).string();
   InProcess::run(ranks, [&](Communicator comm) {
     Trace trace(threads, 10000);
@@ -59,11 +59,11 @@ Lanes lanes_of(const program::Golden& g, std::string_view sharding, bool traced,
     if (split != nullptr && comm.rank() == 0) *split = mine;
     write_trace(comm, trace, file);
   });
-  Lanes lanes;
+  TracedLanes lanes;
   const Json all = Json::parse(std::ifstream(file));
   std::filesystem::remove(file);
   for (const Json& e : all["traceEvents"]) {
-    std::vector<Event>& lane = lanes[{e["pid"].get<int>(), e.value("tid", 0)}];
+    std::vector<TracedEvent>& lane = lanes[{e["pid"].get<int>(), e.value("tid", 0)}];
     if (e["ph"] != "X") continue;
     const double begin = e["ts"].get<double>();
     index_t number = -1;
@@ -74,13 +74,13 @@ Lanes lanes_of(const program::Golden& g, std::string_view sharding, bool traced,
 }
 
 /// Whether each event lies within another or apart from it. They are in order of their ends, inner ones first.
-bool nest(std::vector<Event> events) {
+bool nest(std::vector<TracedEvent> events) {
   constexpr double rounding = 0.0015;  // of two numbers of three digits
-  std::stable_sort(events.begin(), events.end(), [](const Event& a, const Event& b) {
+  std::stable_sort(events.begin(), events.end(), [](const TracedEvent& a, const TracedEvent& b) {
     return a.begin < b.begin || (a.begin == b.begin && a.end > b.end);
   });
   std::vector<double> open;
-  for (const Event& event : events) {
+  for (const TracedEvent& event : events) {
     while (!open.empty() && open.back() <= event.begin + rounding) open.pop_back();
     if (!open.empty() && event.end > open.back() + rounding) return false;
     open.push_back(event.end);
@@ -88,8 +88,8 @@ bool nest(std::vector<Event> events) {
   return true;
 }
 
-bool within_some(const Event& event, const std::vector<Event>& lane, std::string_view category) {
-  return std::any_of(lane.begin(), lane.end(), [&](const Event& other) {
+bool within_some(const TracedEvent& event, const std::vector<TracedEvent>& lane, std::string_view category) {
+  return std::any_of(lane.begin(), lane.end(), [&](const TracedEvent& other) {
     return other.category == category && other.begin <= event.begin + 0.0015 && event.end <= other.end + 0.0015;
   });
 }
@@ -99,7 +99,7 @@ bool within_some(const Event& event, const std::vector<Event>& lane, std::string
 TEST_CASE("a trace has a lane for every thread of every rank, in which events nest") {
   const program::Golden g = program::load_golden(std::filesystem::path(TESSERA_GOLDEN) / "qwen3-uneven");
   TimeSplit split;
-  const Lanes lanes = lanes_of(g, "headwise", true, &split);
+  const TracedLanes lanes = lanes_of(g, "headwise", true, &split);
   REQUIRE(lanes.size() == ranks * threads);
   for (const auto& [place, lane] : lanes) {
     INFO("rank " << place.first << ", thread " << place.second);
@@ -108,7 +108,7 @@ TEST_CASE("a trace has a lane for every thread of every rank, in which events ne
     std::map<index_t, index_t> layers;
     bool inside = true;
     index_t bytes = 0;
-    for (const Event& event : lane) {
+    for (const TracedEvent& event : lane) {
       ++count[event.name];
       if (event.name == "layer") ++layers[event.number];
       if (event.name == "allreduce") bytes += event.number;

@@ -72,7 +72,7 @@ std::string llama2_model() {
   return file.finish();
 }
 
-std::string refusal(const ScratchFolder& folder) {
+std::string model_file_refusal(const ScratchFolder& folder) {
   try {
     (void)Tokenizer::load(folder.path());
   } catch (const Error& error) {
@@ -169,7 +169,7 @@ TEST_CASE("a tokenizer.model that is none is refused") {
   const ScratchFolder folder;
   for (const std::string& bytes : {std::string(), std::string("no model"), llama2_model().substr(0, 1000)}) {
     folder.write("tokenizer.model", bytes);
-    CHECK(refusal(folder).find("tokenizer.model: expected a SentencePiece model") != std::string::npos);
+    CHECK(model_file_refusal(folder).find("tokenizer.model: expected a SentencePiece model") != std::string::npos);
   }
 }
 
@@ -178,7 +178,7 @@ TEST_CASE("a tokenizer.model that is none is refused") {
 TEST_CASE("a build without libsentencepiece says what to do with a tokenizer.model") {
   const ScratchFolder folder;
   folder.write("tokenizer.model", llama2_model());
-  CHECK(refusal(folder).find("install libsentencepiece-dev") != std::string::npos);
+  CHECK(model_file_refusal(folder).find("install libsentencepiece-dev") != std::string::npos);
 }
 
 #endif

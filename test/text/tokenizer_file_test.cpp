@@ -22,7 +22,7 @@ Json small() {
 }
 
 /// Why a tokenizer.json is refused; empty if it is not.
-std::string refusal(const std::string& tokenizer_json, const std::string& config = "{}") {
+std::string file_refusal(const std::string& tokenizer_json, const std::string& config = "{}") {
   try {
     const Tokenizer tokenizer(tokenizer_json, "tokenizer.json", config);
   } catch (const Error& error) {
@@ -32,10 +32,10 @@ std::string refusal(const std::string& tokenizer_json, const std::string& config
 }
 
 /// The same after one change, at a JSON pointer.
-std::string refusal_with(const std::string& pointer, const Json& value) {
+std::string file_refusal_with(const std::string& pointer, const Json& value) {
   Json json = small();
   json[Json::json_pointer(pointer)] = value;
-  return refusal(json.dump());
+  return file_refusal(json.dump());
 }
 
 }  // namespace
@@ -58,47 +58,47 @@ TEST_CASE("a small tokenizer loads, merges and names its tokens") {
 }
 
 TEST_CASE("components that are not built in are refused by name") {
-  CHECK_THAT(refusal_with("/model/type", "WordPiece"),
+  CHECK_THAT(file_refusal_with("/model/type", "WordPiece"),
              Catch::Contains("model.type: expected BPE, found \"WordPiece\""));
-  CHECK_THAT(refusal_with("/model/dropout", 0.1),
+  CHECK_THAT(file_refusal_with("/model/dropout", 0.1),
              Catch::Contains("model.dropout: expected null") && Catch::Contains("0.1"));
-  CHECK_THAT(refusal_with("/model/continuing_subword_prefix", "##"), Catch::Contains("found \"##\""));
-  CHECK_THAT(refusal_with("/model/end_of_word_suffix", "</w>"), Catch::Contains("found \"</w>\""));
-  CHECK_THAT(refusal_with("/normalizer", {{"type", "BertNormalizer"}}), Catch::Contains("\"BertNormalizer\""));
-  CHECK_THAT(refusal_with("/pre_tokenizer", {{"type", "Punctuation"}}), Catch::Contains("\"Punctuation\""));
-  CHECK_THAT(refusal_with("/decoder", {{"type", "WordPiece"}}),
+  CHECK_THAT(file_refusal_with("/model/continuing_subword_prefix", "##"), Catch::Contains("found \"##\""));
+  CHECK_THAT(file_refusal_with("/model/end_of_word_suffix", "</w>"), Catch::Contains("found \"</w>\""));
+  CHECK_THAT(file_refusal_with("/normalizer", {{"type", "BertNormalizer"}}), Catch::Contains("\"BertNormalizer\""));
+  CHECK_THAT(file_refusal_with("/pre_tokenizer", {{"type", "Punctuation"}}), Catch::Contains("\"Punctuation\""));
+  CHECK_THAT(file_refusal_with("/decoder", {{"type", "WordPiece"}}),
              Catch::Contains("decoder.type") && Catch::Contains("\"WordPiece\""));
-  CHECK_THAT(refusal_with("/post_processor", {{"type", "BertProcessing"}}), Catch::Contains("\"BertProcessing\""));
-  CHECK(refusal_with("/model/dropout", 0.0).empty());
-  CHECK(refusal_with("/model/continuing_subword_prefix", "").empty());
+  CHECK_THAT(file_refusal_with("/post_processor", {{"type", "BertProcessing"}}), Catch::Contains("\"BertProcessing\""));
+  CHECK(file_refusal_with("/model/dropout", 0.0).empty());
+  CHECK(file_refusal_with("/model/continuing_subword_prefix", "").empty());
 }
 
 TEST_CASE("a damaged tokenizer.json is refused with the place") {
-  CHECK_THAT(refusal("{"), Catch::Contains("tokenizer.json: expected JSON, found a parse error"));
-  CHECK_THAT(refusal("[]"),
+  CHECK_THAT(file_refusal("{"), Catch::Contains("tokenizer.json: expected JSON, found a parse error"));
+  CHECK_THAT(file_refusal("[]"),
              Catch::Contains("tokenizer.json: expected an object, found []") || Catch::Contains("found array"));
-  CHECK_THAT(refusal("{}"), Catch::Contains("expected a field 'model'"));
-  CHECK_THAT(refusal_with("/model/vocab", Json::array()), Catch::Contains("model.vocab: expected an object"));
-  CHECK_THAT(refusal_with("/model/vocab/a", -1), Catch::Contains("model.vocab['a']") && Catch::Contains("found -1"));
-  CHECK_THAT(refusal_with("/model/vocab/a", 1.5), Catch::Contains("found 1.5"));
-  CHECK_THAT(refusal_with("/model/vocab/a", "1"), Catch::Contains("found \"1\""));
-  CHECK_THAT(refusal_with("/model/vocab/a", 4000000000U), Catch::Contains("below 1048576, found 4000000000"));
-  CHECK_THAT(refusal_with("/model/vocab/a", 2), Catch::Contains("expected an id of its own, found 2"));
-  CHECK_THAT(refusal_with("/model/merges/0", {"a", "z"}),
+  CHECK_THAT(file_refusal("{}"), Catch::Contains("expected a field 'model'"));
+  CHECK_THAT(file_refusal_with("/model/vocab", Json::array()), Catch::Contains("model.vocab: expected an object"));
+  CHECK_THAT(file_refusal_with("/model/vocab/a", -1), Catch::Contains("model.vocab['a']") && Catch::Contains("found -1"));
+  CHECK_THAT(file_refusal_with("/model/vocab/a", 1.5), Catch::Contains("found 1.5"));
+  CHECK_THAT(file_refusal_with("/model/vocab/a", "1"), Catch::Contains("found \"1\""));
+  CHECK_THAT(file_refusal_with("/model/vocab/a", 4000000000U), Catch::Contains("below 1048576, found 4000000000"));
+  CHECK_THAT(file_refusal_with("/model/vocab/a", 2), Catch::Contains("expected an id of its own, found 2"));
+  CHECK_THAT(file_refusal_with("/model/merges/0", {"a", "z"}),
              Catch::Contains("model.merges[0]: expected tokens of the vocabulary, found 'z'"));
-  CHECK_THAT(refusal_with("/model/merges/0", {"d", "e"}), Catch::Contains("found 'de'"));
-  CHECK_THAT(refusal_with("/model/merges/1", {"ab", "c", "d"}),
+  CHECK_THAT(file_refusal_with("/model/merges/0", {"d", "e"}), Catch::Contains("found 'de'"));
+  CHECK_THAT(file_refusal_with("/model/merges/1", {"ab", "c", "d"}),
              Catch::Contains("model.merges[1]: expected two tokens"));
-  CHECK_THAT(refusal_with("/model/merges/1", "ab"), Catch::Contains("expected two tokens with one space between"));
-  CHECK_THAT(refusal_with("/model/merges/1", 3), Catch::Contains("model.merges[1]: expected two tokens"));
-  CHECK_THAT(refusal_with("/model/unk_token", "<unk>"), Catch::Contains("found '<unk>'"));
-  CHECK_THAT(refusal_with("/added_tokens/0/id", 7),
+  CHECK_THAT(file_refusal_with("/model/merges/1", "ab"), Catch::Contains("expected two tokens with one space between"));
+  CHECK_THAT(file_refusal_with("/model/merges/1", 3), Catch::Contains("model.merges[1]: expected two tokens"));
+  CHECK_THAT(file_refusal_with("/model/unk_token", "<unk>"), Catch::Contains("found '<unk>'"));
+  CHECK_THAT(file_refusal_with("/added_tokens/0/id", 7),
              Catch::Contains("added_tokens[0]") && Catch::Contains("'abc' in model.vocab"));
-  CHECK_THAT(refusal_with("/added_tokens/0/id", 9),
+  CHECK_THAT(file_refusal_with("/added_tokens/0/id", 9),
              Catch::Contains("added_tokens[1]") && Catch::Contains("which is '<s>'"));
-  CHECK_THAT(refusal_with("/added_tokens/0/content", ""), Catch::Contains("expected a text, found an empty one"));
-  CHECK_THAT(refusal_with("/added_tokens/0/content", "a"), Catch::Contains("expected id 1 as in model.vocab, found 8"));
-  CHECK_THAT(refusal_with("/added_tokens/0/lstrip", 1),
+  CHECK_THAT(file_refusal_with("/added_tokens/0/content", ""), Catch::Contains("expected a text, found an empty one"));
+  CHECK_THAT(file_refusal_with("/added_tokens/0/content", "a"), Catch::Contains("expected id 1 as in model.vocab, found 8"));
+  CHECK_THAT(file_refusal_with("/added_tokens/0/lstrip", 1),
              Catch::Contains("added_tokens[0].lstrip: expected true or false, found 1"));
 }
 
@@ -106,11 +106,11 @@ TEST_CASE("a pattern that cannot be compiled, or takes without end, is refused")
   const auto split = [](const std::string& pattern) {
     return Json{{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}};
   };
-  CHECK_THAT(refusal_with("/pre_tokenizer", split("(a")),
+  CHECK_THAT(file_refusal_with("/pre_tokenizer", split("(a")),
              Catch::Contains("pre_tokenizer.pattern.Regex") && Catch::Contains("'(a'"));
-  CHECK_FALSE(refusal_with("/pre_tokenizer", split(std::string(200000, '('))).empty());
-  CHECK_THAT(refusal_with("/pre_tokenizer", split("\\C")), Catch::Contains("PCRE2"));
-  CHECK_THAT(refusal_with("/normalizer", {{"type", "Replace"}, {"pattern", {{"String", ""}}}, {"content", "x"}}),
+  CHECK_FALSE(file_refusal_with("/pre_tokenizer", split(std::string(200000, '('))).empty());
+  CHECK_THAT(file_refusal_with("/pre_tokenizer", split("\\C")), Catch::Contains("PCRE2"));
+  CHECK_THAT(file_refusal_with("/normalizer", {{"type", "Replace"}, {"pattern", {{"String", ""}}}, {"content", "x"}}),
              Catch::Contains("found an empty one"));
   Json json = small();
   json["pre_tokenizer"] = split("(?:a|aa|aaa)+$(?<=b)|(a+a+)+b");
@@ -121,11 +121,11 @@ TEST_CASE("a pattern that cannot be compiled, or takes without end, is refused")
 TEST_CASE("nesting is bounded: a deep file is refused, not followed") {
   Json nested = {{"type", "NFC"}};
   for (int depth = 0; depth < 15; ++depth) nested = {{"type", "Sequence"}, {"normalizers", {nested}}};
-  CHECK(refusal_with("/normalizer", nested).empty());
+  CHECK(file_refusal_with("/normalizer", nested).empty());
   for (int depth = 0; depth < 5; ++depth) nested = {{"type", "Sequence"}, {"normalizers", {nested}}};
-  CHECK_THAT(refusal_with("/normalizer", nested), Catch::Contains("nested sequences"));
-  CHECK_FALSE(refusal(std::string(1 << 20, '[')).empty());
-  CHECK_FALSE(refusal(std::string(1 << 20, '[') + std::string(1 << 20, ']')).empty());
+  CHECK_THAT(file_refusal_with("/normalizer", nested), Catch::Contains("nested sequences"));
+  CHECK_FALSE(file_refusal(std::string(1 << 20, '[')).empty());
+  CHECK_FALSE(file_refusal(std::string(1 << 20, '[') + std::string(1 << 20, ']')).empty());
 }
 
 TEST_CASE("a file cut short or with changed bytes is refused or loads, and never more") {
@@ -163,11 +163,11 @@ TEST_CASE("add_bos_token and add_eos_token of the configuration take the place o
   CHECK(ids("{" + tokens + R"(, "add_bos_token": true, "add_eos_token": true})") == std::vector<token_t>{8, 1, 9});
   CHECK(ids("{" + tokens + R"(, "add_eos_token": true})") == std::vector<token_t>{1, 9});
   CHECK(ids(R"({"bos_token": null, "add_bos_token": true})") == std::vector<token_t>{1});
-  CHECK_THAT(refusal(json.dump(), R"({"bos_token": "<b>", "add_bos_token": true})"), Catch::Contains("found '<b>'"));
-  CHECK_THAT(refusal(json.dump(), R"({"add_bos_token": "yes"})"), Catch::Contains("expected true or false"));
-  CHECK_THAT(refusal(json.dump(), "[1]"), Catch::Contains("tokenizer_config.json"));
+  CHECK_THAT(file_refusal(json.dump(), R"({"bos_token": "<b>", "add_bos_token": true})"), Catch::Contains("found '<b>'"));
+  CHECK_THAT(file_refusal(json.dump(), R"({"add_bos_token": "yes"})"), Catch::Contains("expected true or false"));
+  CHECK_THAT(file_refusal(json.dump(), "[1]"), Catch::Contains("tokenizer_config.json"));
   json["post_processor"]["special_tokens"]["<s>"]["ids"][0] = 77;
-  CHECK_THAT(refusal(json.dump()), Catch::Contains("expected the id of a token, found 77"));
+  CHECK_THAT(file_refusal(json.dump()), Catch::Contains("expected the id of a token, found 77"));
 }
 
 TEST_CASE("the configuration's added_tokens_decoder adds tokens and changes flags") {
@@ -176,8 +176,8 @@ TEST_CASE("the configuration's added_tokens_decoder adds tokens and changes flag
   CHECK(tokenizer.encode("a  <new>") == std::vector<token_t>{1, 10});
   CHECK_FALSE(tokenizer.is_special(9));
   CHECK(tokenizer.is_special(10));
-  CHECK_THAT(refusal(small().dump(), R"({"added_tokens_decoder": {"x": {"content": "y"}}})"), Catch::Contains("['x']"));
-  CHECK_THAT(refusal(small().dump(), R"({"added_tokens_decoder": {"3": {"content": "y"}}})"),
+  CHECK_THAT(file_refusal(small().dump(), R"({"added_tokens_decoder": {"x": {"content": "y"}}})"), Catch::Contains("['x']"));
+  CHECK_THAT(file_refusal(small().dump(), R"({"added_tokens_decoder": {"3": {"content": "y"}}})"),
              Catch::Contains("'c' in model.vocab"));
 }
 

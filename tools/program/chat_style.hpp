@@ -4,9 +4,9 @@
 #include <optional>
 #include <string>
 
-#include <CLI/CLI.hpp>
-
 #include <tessera/text/chat_renderers.hpp>
+
+#include "program/cli.hpp"
 
 namespace tessera::program {
 

@@ -4,9 +4,9 @@
 #include <cstdio>
 #include <optional>
 
-#include <CLI/CLI.hpp>
-
 #include <tessera/comm/agree.hpp>
+
+#include "program/cli.hpp"
 
 namespace tessera::program {
 

@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
 #include <tessera/runtime/combination.hpp>
 #include <tessera/runtime/weight_formats.hpp>
+
+#include "program/cli.hpp"
 
 namespace tessera::program {
 

@@ -4,10 +4,10 @@
 #include <optional>
 #include <string>
 
-#include <CLI/CLI.hpp>
-
 #include <tessera/io/generation_config.hpp>
 #include <tessera/runtime/sampling.hpp>
+
+#include "program/cli.hpp"
 
 namespace tessera::program {
 

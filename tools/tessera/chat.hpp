@@ -11,9 +11,8 @@
 #include <string>
 #include <string_view>
 
-#include <CLI/CLI.hpp>
-
 #include "program/chat_style.hpp"
+#include "program/cli.hpp"
 #include "program/model_options.hpp"
 #include "program/sampling_options.hpp"
 

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
 #include <tessera/comm/communicator.hpp>
+
+#include "program/cli.hpp"
 
 namespace tessera::tools {
 
