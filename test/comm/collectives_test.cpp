@@ -53,7 +53,7 @@ TEST_CASE("a single rank obeys the law of collectives without a transport") {
 }
 
 TEST_CASE("ranks in one process obey the law of collectives, any number of them") {
-  for (const int ranks : {1, 2, 3, 4, 5, 8, 16, 33, 64})
+  for (const int ranks : {1, 2, 3, 5, 16, 64})
     for (const std::string& findings : InProcess::run(
              ranks, [&](Communicator comm) { return test::check_law(std::move(comm), 2, large_for(ranks)); })) {
       INFO(ranks << " ranks");

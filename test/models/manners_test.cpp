@@ -1,6 +1,7 @@
 // A model among the other parts of a program: moved, beside another one, inside OpenMP regions, after an error.
 #include "catch.hpp"
 
+#include <atomic>
 #include <type_traits>
 
 #include <tessera/comm/in_process.hpp>
@@ -114,12 +115,18 @@ TEST_CASE("when another rank fails in a step, this one throws and keeps the leng
     INFO(row.sharding << ", decode " << row.decode);
     index_t length = -1;
     bool thrown = false;
+    std::atomic<bool> first_is_done = false;  // rank 0 may be in its first step while rank 1 is through
     CHECK_THROWS_WITH(InProcess::run(2,
                                      [&](Communicator comm) {
                                        const auto model = make(row, comm);
                                        const Chunk first{0, std::span(golden().prompt).first(20), Wanted::none};
                                        model->step({&first, 1});
-                                       if (comm.rank() == 1) fail("a rank is lost");
+                                       if (comm.rank() == 1) {
+                                         first_is_done.wait(false);
+                                         fail("a rank is lost");
+                                       }
+                                       first_is_done = true;
+                                       first_is_done.notify_one();
                                        try {
                                          const Chunk rest{0, std::span(golden().prompt).subspan(20), Wanted::last};
                                          model->step({&rest, 1});

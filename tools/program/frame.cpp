@@ -1,0 +1,26 @@
+#include "program/frame.hpp"
+
+#ifdef TESSERA_PROGRAM_MPI
+#include <tessera/comm/mpi_program.hpp>
+#else
+#include <tessera/comm/loopback_program.hpp>
+#endif
+#include <tessera/io/bus_error.hpp>
+
+#include "program/cpu_check.hpp"
+
+namespace tessera::program {
+
+#ifdef TESSERA_PROGRAM_MPI
+using Frame = MpiProgram;
+#else
+using Frame = LoopbackProgram;
+#endif
+
+int run(int argc, char** argv, const char* name, const std::function<int(Communicator)>& body) {
+  require_compiled_instruction_set(name);
+  install_bus_error_handler(name);  // a mapped file may shrink
+  return Frame::run(argc, argv, name, body);
+}
+
+}  // namespace tessera::program
