@@ -24,7 +24,7 @@ void quantize(std::vector<std::string> arguments) {
   app.parse(arguments);
 }
 
-const std::string demo = TESSERA_DEMO_MODEL;
+const std::string demo_folder = TESSERA_DEMO_MODEL;
 
 bool same_bytes(const void* a, const void* b, index_t bytes) {
   return std::memcmp(a, b, static_cast<std::size_t>(bytes)) == 0;
@@ -34,7 +34,7 @@ bool same_bytes(const void* a, const void* b, index_t bytes) {
 void hold_to_conversion_at_load(const fs::path& folder, const WeightFormats& formats) {
   const ModelConfig config = read_config(folder);
   const ModelWeights found = load_weights(Checkpoint::open(folder), config);
-  const ModelWeights expected = load_weights(Checkpoint::open(demo), config, formats);
+  const ModelWeights expected = load_weights(Checkpoint::open(demo_folder), config, formats);
   const auto hold = [](const WeightView& a, const WeightView& b) {
     REQUIRE(a.dtype == b.dtype);
     CHECK(reinterpret_cast<std::uintptr_t>(a.data) % 64 == 0);
@@ -73,24 +73,24 @@ TEST_CASE("quantize writes the blocks that converting at load makes, in one file
       GENERATE(std::tuple("int8", "", "1", 1), std::tuple("int8", "int4", "0.0005", -1),
                std::tuple("int8", "stored", "0.000001", -1));
   const fs::path out = folder / "out";
-  std::vector<std::string> arguments{demo, "--format", format, "--out", out.string(), "--shard-size", shard};
+  std::vector<std::string> arguments{demo_folder, "--format", format, "--out", out.string(), "--shard-size", shard};
   if (*lm_head != '\0') arguments.insert(arguments.end(), {"--lm-head", lm_head});
   quantize(arguments);
   hold_to_conversion_at_load(out, {format, lm_head});
   CHECK((files == 1) == (files_of_weights(out) == 1));
   // It can be used alone: the tokenizer came with it, and nothing is left of the work.
-  CHECK(test::read_file(out / "tokenizer.json") == test::read_file(fs::path(demo) / "tokenizer.json"));
+  CHECK(test::read_file(out / "tokenizer.json") == test::read_file(fs::path(demo_folder) / "tokenizer.json"));
   CHECK(fs::exists(out / "chat_template.jinja"));
   CHECK_FALSE(fs::exists(out / ".part"));
   CHECK(error_of([&] {
-          quantize({demo, "--format", "int8", "--out", out.string()});
+          quantize({demo_folder, "--format", "int8", "--out", out.string()});
         }).find("--force replaces it") != std::string::npos);
 }
 
 TEST_CASE("a run of quantize goes on behind the complete files of an earlier one, if it is of the same task") {
   const test::TempFolder folder;
   const fs::path out = folder / "out";
-  const std::vector<std::string> arguments{demo, "--format", "int8", "--out", out.string(), "--shard-size", "1"};
+  const std::vector<std::string> arguments{demo_folder, "--format", "int8", "--out", out.string(), "--shard-size", "1"};
   quantize(arguments);
   const std::string weights = test::read_file(out / "model.safetensors");
   fs::remove_all(out);
@@ -101,7 +101,7 @@ TEST_CASE("a run of quantize goes on behind the complete files of an earlier one
     // A file in the way of the published folder's config.json makes the last step fail.
     fs::create_directories(out / "config.json" / "x");
     (void)error_of([&] {
-      quantize({demo, "--format", format, "--force", "--out", out.string(), "--shard-size", "1"});
+      quantize({demo_folder, "--format", format, "--force", "--out", out.string(), "--shard-size", "1"});
     });
     fs::remove_all(out / "config.json");
     REQUIRE(fs::exists(out / ".part" / "model.safetensors"));
@@ -125,11 +125,11 @@ TEST_CASE("quantize refuses what it cannot convert in a sentence, and leaves not
   CHECK(error_of([&] {
           quantize({(folder / "none").string(), "--format", "int8", "--out", out.string()});
         }).find("expected config.json") != std::string::npos);
-  CHECK_THROWS_AS(quantize({demo, "--format", "int5", "--out", out.string()}), CLI::ValidationError);
-  CHECK_THROWS_AS(quantize({demo, "--format", "stored", "--out", out.string()}), CLI::ValidationError);
+  CHECK_THROWS_AS(quantize({demo_folder, "--format", "int5", "--out", out.string()}), CLI::ValidationError);
+  CHECK_THROWS_AS(quantize({demo_folder, "--format", "stored", "--out", out.string()}), CLI::ValidationError);
   CHECK_FALSE(fs::exists(out));
 
-  quantize({demo, "--format", "int8", "--out", out.string()});
+  quantize({demo_folder, "--format", "int8", "--out", out.string()});
   CHECK(error_of([&] {
           quantize({out.string(), "--format", "int4", "--out", (folder / "again").string()});
         }) ==
@@ -139,7 +139,7 @@ TEST_CASE("quantize refuses what it cannot convert in a sentence, and leaves not
 
   // A weight without a value: found while it is converted.
   const fs::path bad = folder / "bad";
-  fs::copy(demo, bad);
+  fs::copy(demo_folder, bad);
   std::string bytes = test::read_file(bad / "model.safetensors");
   const auto place = Safetensors(bad / "model.safetensors").at("model.layers.3.mlp.up_proj.weight").offset;
   bytes[static_cast<std::size_t>(place) + 1] = '\x7F', bytes[static_cast<std::size_t>(place)] = '\xC0';

@@ -22,7 +22,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr index_t chunk_elements = index_t{1} << 18;  // what a thread converts at a time: 1 MB of f32
+constexpr index_t elements_at_once = index_t{1} << 18;  // what a thread converts at a time: 1 MB of f32
 
 struct QuantizeOptions {
   std::string input;
@@ -35,7 +35,7 @@ struct QuantizeOptions {
 };
 
 /// Some rows of one tensor of a file.
-struct Chunk {
+struct TensorRows {
   const Conversion* conversion;
   std::size_t first;  // of the tensors that are written for it
   Range rows;
@@ -56,10 +56,10 @@ std::vector<std::vector<Conversion>> shards_of(const std::vector<Conversion>& co
 void write_shard(const fs::path& path, const WeightSource& source, const std::vector<Conversion>& conversions,
                  int threads, const Interruption& interruption, Progress& progress) {
   std::vector<TensorSpec> tensors;
-  std::vector<Chunk> chunks;
+  std::vector<TensorRows> chunks;
   for (const Conversion& conversion : conversions) {
     const auto [rows, cols] = rows_and_cols(conversion.tensor);
-    const index_t step = std::max<index_t>(1, chunk_elements / cols);
+    const index_t step = std::max<index_t>(1, elements_at_once / cols);
     for (index_t begin = 0; begin < rows; begin += step)
       chunks.push_back({&conversion, tensors.size(), {begin, std::min(rows, begin + step)}});
     tensors.insert(tensors.end(), conversion.written.begin(), conversion.written.end());
@@ -69,7 +69,7 @@ void write_shard(const fs::path& path, const WeightSource& source, const std::ve
       chunks.size(), threads,
       [&](std::size_t i) {
         interruption.check();
-        const Chunk& chunk = chunks[i];
+        const TensorRows& chunk = chunks[i];
         convert_rows(source, *chunk.conversion, chunk.rows, writer, chunk.first);
         progress.add(chunk.conversion->bytes() * chunk.rows.size() / rows_and_cols(chunk.conversion->tensor).rows);
       },
