@@ -2,6 +2,8 @@
 // Run: gemm_bench [--threads 1,2] [--preset qwen3-0.6b] [--memory file|huge] [--benchmark_filter=gemm/bf16/qkv]
 // Medians of alternating runs: --benchmark_repetitions=5 --benchmark_enable_random_interleaving=true
 //
+// Shares of the FMA peak are those of f32: products of integers may exceed it.
+//
 // Names are coordinates: gemm/<dtype>/<product>/tokens:<T>/threads:<N>, where tokens:1 is the GEMV of decode, and
 // gemv_slice/<dtype>/<product>/ranks:<P>/threads:<N>: one token times the columns that the last of P ranks holds, as a
 // share of the rate at which the same numbers arrive when they lie in one piece. Calls take their weights in turn from
@@ -65,24 +67,54 @@ std::vector<Shape> shapes_of(const ModelConfig& m) {
 class Pool {
  public:
   Pool(DType dtype, index_t elements, bool mapped_file) : dtype_(dtype), elements_(elements) {
+    const index_t bytes = bytes_of(dtype, elements), scale_bytes = 2 * scales_of(elements);
     if (mapped_file) {
-      file_ = std::make_unique<program::MemoryFile>(elements * bytes_of(dtype));
+      file_ = std::make_unique<program::MemoryFile>(bytes + scale_bytes);
       data_ = static_cast<char*>(file_->data());
     } else {
-      buffer_ = Buffer<char>(elements * bytes_of(dtype));
+      buffer_ = Buffer<char>(bytes + scale_bytes);
       data_ = buffer_.data();
     }
-    fill();
+    scales_ = reinterpret_cast<f16_t*>(data_ + bytes);
+    if (is_blocks(dtype)) {
+      fill_blocks();
+    } else {
+      fill();
+    }
   }
 
   [[nodiscard]] index_t elements() const { return elements_; }
   [[nodiscard]] DType dtype() const { return dtype_; }
   [[nodiscard]] index_t copies(const Shape& shape) const { return elements_ / shape.elements(); }
   [[nodiscard]] WeightView at(index_t element, index_t rows, index_t cols) const {
-    return {data_ + element * bytes_of(dtype_), dtype_, rows, cols, cols};
+    WeightView view{data_ + bytes_of(dtype_, element), dtype_, rows, cols, cols};
+    if (is_blocks(dtype_)) view.scales = scales_ + scales_of(element), view.arithmetic = Arithmetic::int8;
+    return view;
   }
+  /// Of so many elements, with their scales.
+  [[nodiscard]] index_t bytes(index_t elements) const { return bytes_of(dtype_, elements) + 2 * scales_of(elements); }
 
  private:
+  [[nodiscard]] index_t scales_of(index_t elements) const {
+    if (!is_blocks(dtype_)) return 0;
+    return elements / weight_block * with_block_format(dtype_, []<class F>(F) { return F::planes; });
+  }
+  /// Random integers but -128, which no format has, and scales of random weights.
+  void fill_blocks() const {
+    std::minstd_rand random(1);
+    std::vector<std::int8_t> pattern(1'000'003);  // a prime: no two matrices are alike
+    for (std::int8_t& q : pattern) q = static_cast<std::int8_t>(static_cast<int>(random() % 255) - 127);
+    const index_t bytes = bytes_of(dtype_, elements_);
+    const auto period = static_cast<index_t>(pattern.size());
+    Team team(default_threads());
+    team.run([&](Worker& worker) {
+      const Range mine = worker.share(ceil_div(bytes, period));
+      for (index_t i = mine.begin; i < mine.end; ++i)
+        std::memcpy(data_ + i * period, pattern.data(), static_cast<std::size_t>(std::min(period, bytes - i * period)));
+      const Range scales = worker.share(scales_of(elements_));
+      for (index_t i = scales.begin; i < scales.end; ++i) scales_[i] = to_f16(i % 3 == 0 ? -0.0003F : 0.0004F);
+    });
+  }
   void fill() const {
     constexpr index_t period = 1'000'003;  // a prime: no two matrices are alike
     std::vector<char> pattern(static_cast<std::size_t>(period * bytes_of(dtype_)));
@@ -114,6 +146,7 @@ class Pool {
   std::unique_ptr<program::MemoryFile> file_;
   Buffer<char> buffer_;
   char* data_ = nullptr;
+  f16_t* scales_ = nullptr;
 };
 
 /// x times the weights of one copy of a shape.
@@ -127,7 +160,8 @@ class Operation {
         out_(tokens * shape_.all_rows()) {
     std::minstd_rand random(2);
     std::uniform_real_distribution<float> uniform(-1.0F, 1.0F);
-    for (index_t i = 0; i < x_.size(); ++i) x_[i] = uniform(random);
+    // Multiples of 1 / 127 that reach 1 in every block of 32: exact in 8 bits, too.
+    for (index_t i = 0; i < x_.size(); ++i) x_[i] = i % 32 == 0 ? 1.0F : std::rint(127 * uniform(random)) / 127.0F;
   }
 
   void multiply(Worker& worker, index_t copy) {
@@ -158,7 +192,7 @@ class Operation {
   }
 
   [[nodiscard]] double flops() const { return 2.0 * static_cast<double>(tokens_ * shape_.elements()); }
-  [[nodiscard]] double bytes() const { return static_cast<double>(shape_.elements() * bytes_of(pool_.dtype())); }
+  [[nodiscard]] double bytes() const { return static_cast<double>(pool_.bytes(shape_.elements())); }
 
  private:
   [[nodiscard]] index_t rows_before(std::size_t i) const {
@@ -174,12 +208,11 @@ class Operation {
     return {out_.data() + tokens_ * rows_before(i), tokens_, shape_.rows[i]};
   }
   [[nodiscard]] double dot(index_t t, const WeightView& weight, index_t n) const {
+    std::vector<float> row(static_cast<std::size_t>(weight.cols));
+    decode_row(weight, n, row.data());
     double sum = 0;
-    with_type_of(weight.dtype, [&](auto type) {
-      const auto* row = weight.row_as<decltype(type)>(n);
-      for (index_t k = 0; k < weight.cols; ++k)
-        sum += static_cast<double>(x_[t * weight.cols + k]) * static_cast<double>(to_float(row[k]));
-    });
+    for (index_t k = 0; k < weight.cols; ++k)
+      sum += static_cast<double>(x_[t * weight.cols + k]) * static_cast<double>(row[static_cast<std::size_t>(k)]);
     return sum;
   }
 
@@ -241,14 +274,14 @@ void gemv_slice(benchmark::State& state, const Pool& pool, const Shape& shape, i
     shares.push_back(100 * contiguous / sliced);
     return sliced;
   });
-  bench::report_bytes(state, peak, static_cast<double>(copies * rows * cols.size() * bytes_of(pool.dtype())) / seconds);
+  bench::report_bytes(state, peak, static_cast<double>(copies * pool.bytes(rows * cols.size())) / seconds);
   state.counters["%_of_contiguous"] = bench::median(shares);
 }
 
 DType dtype_named(const std::string& name) {
-  for (const DType dtype : {DType::bf16, DType::f16, DType::f32})
+  for (const DType dtype : {DType::bf16, DType::f16, DType::f32, DType::int8_blocks, DType::int4_blocks})
     if (name_of(dtype) == name) return dtype;
-  fail("--dtype: expected bf16, f16 or f32, found ", name);
+  fail("--dtype: expected bf16, f16, f32, int8 or int4, found ", name);
 }
 
 void run(const Options& options, const bench::CommonOptions& common) {
@@ -258,7 +291,7 @@ void run(const Options& options, const bench::CommonOptions& common) {
 
   // A quarter of a row, of a slice for four ranks, still makes four times the cache.
   const std::vector<Shape> shapes = shapes_of(model);
-  index_t elements = 16 * bench::last_cache_bytes() / bytes_of(dtype);
+  index_t elements = 16 * bench::last_cache_bytes() / bytes_of(dtype, weight_block) * weight_block;
   for (const Shape& shape : shapes) elements = std::max(elements, shape.elements());
   const Pool pool(dtype, elements, options.memory == "file");
 
@@ -299,7 +332,9 @@ int main(int argc, char** argv) {
   app.add_option("--memory", options.memory, "Where weights lie: a mapped file, or huge pages")
       ->check(CLI::IsMember({"file", "huge"}))
       ->capture_default_str();
-  app.add_option("--dtype", options.dtype, "Element type of the weights: bf16, f16 or f32")->capture_default_str();
+  app.add_option("--dtype", options.dtype,
+                 "Element type of the weights: bf16, f16 or f32; int8 or int4: blocks, multiplied in integers")
+      ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   try {
     run(options, common);

@@ -97,6 +97,33 @@ TEST_CASE("weights in blocks give the same logits under every combination and nu
   }
 }
 
+TEST_CASE("in 8-bit integers logits stay close to those in f32, under every combination and number of ranks") {
+  const auto [format, bar] = GENERATE(std::pair("int8", 0.1), std::pair("int4", 0.1));
+  const std::filesystem::path folder = TESSERA_DEMO_MODEL;
+  Golden g = quantised(folder, {format, ""}, 7);
+  g.weights = load_weights(Checkpoint::open(folder), g.config, {format, "", Arithmetic::int8}, 2);
+  double worst = 0, differs = INFINITY;
+  for (const Combination& row : program::shipped_combinations()) {
+    if (row.backend == "scalar" && row.sharding != "headwise") continue;
+    for (const index_t ranks : {1, 2, 3, 4}) {
+      const index_t inner = row.is_hybrid() && ranks % 2 == 0 ? 2 : 1;
+      std::vector<Outcome> outcomes(static_cast<std::size_t>(ranks));
+      InProcess::run(static_cast<int>(ranks), [&](Communicator comm) {
+        const auto model = row.make(comm, g.config, g.weights, {.limits = program::limits_of(g), .inner = inner});
+        outcomes[static_cast<std::size_t>(comm.rank())] = program::run_golden(*model, g, {5, 1, 17, 3});
+      });
+      for (const Outcome& outcome : outcomes) {
+        worst = std::max(worst, outcome.worst), differs = std::min(differs, outcome.worst);
+        CHECK(outcome.last_logits == outcomes.front().last_logits);
+        CHECK(outcome.greedy == outcomes.front().greedy);
+      }
+    }
+  }
+  INFO(format << ": between " << differs << " and " << worst << " standard deviations");
+  CHECK(worst <= bar);
+  CHECK(differs > 1e-4);  // it is another arithmetic
+}
+
 TEST_CASE("lm_head has a format of its own") {
   const std::filesystem::path folder = TESSERA_DEMO_MODEL;
   const ModelConfig config = read_config(folder);

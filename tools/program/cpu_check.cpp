@@ -34,6 +34,7 @@ void check_cpu(const char* program, const CompiledFor& compiled) {
   if (compiled.fma && !__builtin_cpu_supports("fma")) refuse(program, "FMA");
   if (compiled.avx512f && !__builtin_cpu_supports("avx512f")) refuse(program, "AVX-512");
   if (compiled.avx512bf16 && !__builtin_cpu_supports("avx512bf16")) refuse(program, "AVX512-BF16");
+  if (compiled.avx512vnni && !__builtin_cpu_supports("avx512vnni")) refuse(program, "AVX512-VNNI");
   const char* better = nullptr;
   if (!compiled.avx512f && __builtin_cpu_supports("avx512f"))
     better = "AVX-512";

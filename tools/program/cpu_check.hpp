@@ -15,6 +15,11 @@ struct CompiledFor {
 #else
   bool avx512bf16 = false;
 #endif
+#if defined(__AVX512VNNI__)
+  bool avx512vnni = true;
+#else
+  bool avx512vnni = false;
+#endif
 #if defined(__AVX2__)
   bool avx2 = true;
 #else

@@ -67,6 +67,11 @@ void add_run_options(CLI::App& app, ModelOptions& options) {
       ->check(formats)
       ->capture_default_str();
   app.add_option("--lm-head", options.lm_head, "The same for lm_head (default: as --weights)")->check(formats);
+  app.add_option("--arithmetic", options.arithmetic,
+                 "What products with weights in blocks are computed in; int8 rounds activations to 8 bits in blocks of "
+                 "32, f32 widens the weights")
+      ->check(CLI::IsMember({"int8", "f32"}))
+      ->capture_default_str();
   app.add_option("--compute", options.compute,
                  "What products with bf16 weights are computed in; bf16 rounds activations to it, and is faster for "
                  "prompts where the processor multiplies bf16")
@@ -205,7 +210,9 @@ std::vector<double> parse_shares(const std::string& text, index_t ranks) {
 }  // namespace
 
 WeightFormats chosen_formats(const ModelOptions& options) {
-  WeightFormats formats{.layers = options.weights, .lm_head = options.lm_head};
+  WeightFormats formats{.layers = options.weights,
+                        .lm_head = options.lm_head,
+                        .arithmetic = options.arithmetic == "int8" ? Arithmetic::int8 : Arithmetic::f32};
   if (options.compute == "bf16") {
     if (options.simd != "native" || !MultipliesBf16<XsimdBackend<>>)
       throw UsageError(concat("--compute bf16: expected a backend with products of bf16 (AVX512-BF16), found ",

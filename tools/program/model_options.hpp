@@ -19,11 +19,12 @@ struct ModelOptions {
   std::string decode_strategy;                 ///< empty: the one that the strategy comes with
   std::string attention_algo = "online_softmax";
   std::string simd = "native";
-  int threads = 0;                 ///< 0: the cores this rank may use, or OMP_NUM_THREADS
-  std::string weights = "stored";  ///< a name of WeightFormat: what the layers' weights are converted to
-  std::string lm_head;             ///< the same for lm_head; empty: as the layers
-  std::string compute = "f32";     ///< or bf16: what products with bf16 weights are computed in
-  std::string shares;              ///< "3,1": how the ranks share the work; empty: equally
+  int threads = 0;                  ///< 0: the cores this rank may use, or OMP_NUM_THREADS
+  std::string weights = "stored";   ///< a name of WeightFormat: what the layers' weights are converted to
+  std::string lm_head;              ///< the same for lm_head; empty: as the layers
+  std::string arithmetic = "int8";  ///< or f32: what products with weights in blocks are computed in
+  std::string compute = "f32";      ///< or bf16: what products with bf16 weights are computed in
+  std::string shares;               ///< "3,1": how the ranks share the work; empty: equally
   index_t chunk = 512;
   std::string collectives = "auto";  ///< auto, mpi, shm, mpi-own: see add_model_options
   std::string wire = "f32";          ///< a name of WireFormat

@@ -26,6 +26,7 @@ using Action = std::function<int(Communicator)>;
 void add_chat_ranks(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);
+void add_perplexity(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);
 
 /// Starts ranks of its own, one job after the other.

@@ -45,6 +45,7 @@ int run_command(const Communicator& comm, int argc, char** argv) {
   tools::add_generate(app, action);
   tools::add_info(app, action);
   tools::add_make_model(app);
+  tools::add_perplexity(app, action);
   tools::add_quantize(app);
   tools::add_tokenize(app);
   tools::add_verify(app, action);

@@ -6,6 +6,7 @@
 #include <tessera/kernels/gemm_bf16.hpp>
 #include <tessera/kernels/gemm_f32.hpp>
 #include <tessera/kernels/quantised_f32.hpp>
+#include <tessera/kernels/quantised_int8.hpp>
 #include <tessera/parallel/team.hpp>
 
 namespace tessera {
@@ -32,7 +33,9 @@ void multiply(Worker& worker, ConstActivations x, const ProductAt& product_at, i
   constexpr index_t floats_per_line = 16;
   const Range mine = worker.share(rows, rows >= 4 * floats_per_line * worker.count() ? floats_per_line : 1);
   const WeightView weight = product_at(0).weight.pieces[0];
-  if (is_blocks(weight.dtype)) {
+  if (is_blocks(weight.dtype) && weight.arithmetic == Arithmetic::int8) {
+    multiply_int8<B>(worker, x, product_at, products, mine);
+  } else if (is_blocks(weight.dtype)) {
     multiply_decoded<B>(worker, x, product_at, products, mine);
   } else if (multiplies_in_bf16<B>(weight)) {
     if constexpr (MultipliesBf16<B>) multiply_bf16<B>(worker, x, product_at, products, mine);

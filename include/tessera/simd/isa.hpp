@@ -39,16 +39,24 @@
 #define TESSERA_ISA_FP16
 #endif
 
-#define TESSERA_ISA_PASTE(a, b, c, d) a##b##c##d
-#define TESSERA_ISA_EXPAND(a, b, c, d) TESSERA_ISA_PASTE(a, b, c, d)
-#define TESSERA_ISA TESSERA_ISA_EXPAND(isa_, TESSERA_ISA_BASE, TESSERA_ISA_BF16, TESSERA_ISA_FP16)
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#define TESSERA_ISA_BYTES _vnni
+#elif defined(__ARM_FEATURE_DOTPROD)
+#define TESSERA_ISA_BYTES _dotprod
+#else
+#define TESSERA_ISA_BYTES
+#endif
+
+#define TESSERA_ISA_PASTE(a, b, c, d, e) a##b##c##d##e
+#define TESSERA_ISA_EXPAND(a, b, c, d, e) TESSERA_ISA_PASTE(a, b, c, d, e)
+#define TESSERA_ISA TESSERA_ISA_EXPAND(isa_, TESSERA_ISA_BASE, TESSERA_ISA_BF16, TESSERA_ISA_FP16, TESSERA_ISA_BYTES)
 #define TESSERA_ISA_QUOTE(text) #text
 #define TESSERA_ISA_TEXT(name) TESSERA_ISA_QUOTE(name)
 
 namespace tessera {
 inline namespace TESSERA_ISA {
 
-/// The instruction set that this translation unit is compiled for, e.g. "avx512_bf16_fp16".
+/// The instruction set that this translation unit is compiled for, e.g. "avx512_bf16_fp16_vnni".
 [[nodiscard]] constexpr std::string_view compiled_isa() {
   constexpr std::string_view prefix = "isa_";
   return std::string_view(TESSERA_ISA_TEXT(TESSERA_ISA)).substr(prefix.size());
