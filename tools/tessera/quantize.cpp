@@ -1,4 +1,4 @@
-// tessera quantize DIR --format int8 --out DIR: a checkpoint with its weights in blocks.
+// tessera quantize DIR|FILE.gguf --format int8 --out DIR: a checkpoint with its weights in blocks.
 #include <fmt/format.h>
 
 #include <memory>
@@ -6,8 +6,11 @@
 #include <vector>
 
 #include <tessera/core/version.hpp>
+#include <tessera/io/config_writer.hpp>
 #include <tessera/io/hf_config.hpp>
 #include <tessera/parallel/cores.hpp>
+#include <tessera/runtime/gguf_source.hpp>
+#include <tessera/runtime/gguf_tokenizer.hpp>
 #include <tessera/runtime/quantise.hpp>
 
 #include "chunks.hpp"
@@ -29,6 +32,7 @@ struct QuantizeOptions {
   std::string out;
   std::string format;
   std::string lm_head;
+  std::string tokenizer;  // a folder, for a GGUF file whose own cannot be read
   double shard_gb = 1;
   int threads = 0;  // 0: all cores of this process
   bool force = false;
@@ -83,7 +87,9 @@ std::string task_of(const QuantizeOptions& options) {
                             ", lm_head ", options.lm_head, ", files of ", options.shard_gb, " GB\n");
   std::error_code unused;
   std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(options.input, unused)) files.push_back(entry.path());
+  for (const std::string& input : {options.input, options.tokenizer})
+    for (const auto& entry : fs::directory_iterator(input, unused)) files.push_back(entry.path());
+  if (options.input.ends_with(".gguf")) files.emplace_back(options.input);
   std::sort(files.begin(), files.end());
   for (const fs::path& file : files)
     if (fs::is_regular_file(file, unused))
@@ -141,29 +147,57 @@ std::string config_of_blocks(const std::string& config, const QuantizeOptions& o
   return json.dump(2) + "\n";
 }
 
+/// What is converted: a folder as it is published, or a GGUF file.
+struct QuantizeInput {
+  ModelConfig model;
+  std::unique_ptr<Gguf> gguf;
+  std::unique_ptr<WeightSource> weights;
+  std::string config;          // text of config.json
+  std::string tokenizer_json;  // made of the GGUF's metadata
+  fs::path companions;         // a folder whose other files are copied
+};
+
+QuantizeInput open_quantize_input(const QuantizeOptions& options) {
+  QuantizeInput input;
+  if (!options.input.ends_with(".gguf")) {
+    require(options.tokenizer.empty(), "--tokenizer is for GGUF files: ", options.input, " has its own");
+    constexpr index_t largest_config = index_t{16} << 20;
+    input.model = read_config(options.input);
+    input.weights = std::make_unique<CheckpointSource>(Checkpoint::open(options.input));
+    input.config = read_text(fs::path(options.input) / "config.json", largest_config);
+    input.companions = options.input;
+    return input;
+  }
+  input.gguf = std::make_unique<Gguf>(options.input);
+  input.model = gguf_config(*input.gguf);
+  input.weights = std::make_unique<GgufSource>(*input.gguf, input.model);
+  input.config = config_text(input.model, DType::f16);
+  input.companions = options.tokenizer;
+  if (options.tokenizer.empty()) input.tokenizer_json = gguf_tokenizer_json(*input.gguf);
+  return input;
+}
+
 void quantize(QuantizeOptions options) {
   if (options.threads == 0) options.threads = allowed_cores();
-  const ModelConfig model = read_config(options.input);
+  const QuantizeInput input = open_quantize_input(options);
   const WeightFormats formats{.layers = options.format, .lm_head = options.lm_head};
-  const CheckpointSource source(Checkpoint::open(options.input));
-  const std::vector<Conversion> conversions = conversions_of(source, model, formats);
-  double before = 0, after = 0;
-  for (const Conversion& conversion : conversions)
-    before += static_cast<double>(conversion.tensor.bytes()), after += static_cast<double>(conversion.bytes());
+  const std::vector<Conversion> conversions = conversions_of(*input.weights, input.model, formats);
+  index_t after = 0;
+  for (const Conversion& conversion : conversions) after += conversion.bytes();
 
   const Interruption interruption;  // declared first, so that a signal takes effect after everything was cleaned up
   StagedCheckpoint staged(options.out, options.force, task_of(options));
-  Progress progress("quantize", static_cast<index_t>(after));
-  write_weights(staged.path(), source, conversions, options, interruption, progress);
-  copy_companions(options.input, staged.path());
-  constexpr index_t largest_config = index_t{16} << 20;
-  write_text(staged.path() / "config.json",
-             config_of_blocks(read_text(fs::path(options.input) / "config.json", largest_config), options));
+  Progress progress("quantize", after);
+  write_weights(staged.path(), *input.weights, conversions, options, interruption, progress);
+  if (!input.companions.empty()) copy_companions(input.companions, staged.path());
+  if (!input.tokenizer_json.empty()) write_text(staged.path() / "tokenizer.json", input.tokenizer_json);
+  if (input.gguf) write_text(staged.path() / "generation_config.json", generation_config_text(input.model));
+  write_text(staged.path() / "config.json", config_of_blocks(input.config, options));
   interruption.check();
   staged.publish();
   progress.finish();
-  fmt::print("{}: {:.2f} GB of {} became {:.2f} GB with weights in {}, lm_head in {} ({:.1f} s)\n", options.out,
-             before / 1e9, options.input, after / 1e9, options.format,
+  fmt::print("{}: {:.2f} GB, the weights of {} in {}, lm_head in {} ({:.1f} s)\n", options.out,
+             static_cast<double>(after) / 1e9, options.input, options.format,
              options.lm_head.empty() ? options.format : options.lm_head, progress.seconds());
 }
 
@@ -172,7 +206,8 @@ void quantize(QuantizeOptions options) {
 void add_quantize(CLI::App& app) {
   CLI::App* command = app.add_subcommand("quantize", "Write a checkpoint with its weights in blocks of 8 or 4 bits");
   const auto options = std::make_shared<QuantizeOptions>();
-  command->add_option("DIR", options->input, "Folder with config.json and model.safetensors")->required();
+  command->add_option("MODEL", options->input, "Folder with config.json and model.safetensors, or a .gguf file")
+      ->required();
   command->add_option("--format", options->format, "What the weights of the layers become")
       ->required()
       ->check(CLI::IsMember({"int8", "int4"}));
@@ -186,13 +221,18 @@ void add_quantize(CLI::App& app) {
   command->add_option("--threads", options->threads, "threads to use (default: the cores this process may use)")
       ->check(CLI::Range(1, 1024))
       ->type_name("N");
+  command
+      ->add_option("--tokenizer", options->tokenizer,
+                   "Folder whose tokenizer is copied (default: made of what the GGUF file has)")
+      ->type_name("DIR");
   command->add_flag("--force", options->force, "replace a checkpoint that the folder has");
   command->footer(
       "Every program runs what it writes as it runs other checkpoints, under every sharding; docs/quantisation.md has\n"
       "the layout. A few MB of memory for each thread, whatever the size of the model. After an error or Ctrl-C the\n"
       "same command goes on behind the last complete file; the folder shows none of them before all are complete.\n\n"
       "  tessera quantize /tmp/qwen3 --format int8 --out /tmp/qwen3-int8\n"
-      "  tessera quantize /tmp/qwen3 --format int4 --lm-head int8 --out /tmp/qwen3-int4");
+      "  tessera quantize /tmp/qwen3 --format int4 --lm-head int8 --out /tmp/qwen3-int4\n"
+      "  tessera quantize qwen3-q8_0.gguf --format int8 --out /tmp/qwen3-q8_0");
   command->callback([options] { quantize(*options); });
 }
 

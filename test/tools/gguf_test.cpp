@@ -1,0 +1,120 @@
+#include "catch.hpp"
+
+#include <algorithm>
+#include <random>
+
+#include <tessera/io/hf_config.hpp>
+#include <tessera/runtime/gguf_source.hpp>
+#include <tessera/runtime/gguf_tokenizer.hpp>
+#include <tessera/runtime/load_weights.hpp>
+#include <tessera/runtime/quantise.hpp>
+#include <tessera/text/tokenizer.hpp>
+
+#include "../../tools/tessera/commands.hpp"
+#include "io/temp_folder.hpp"
+
+using namespace tessera;
+using test::error_of;
+
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path golden_folder = TESSERA_GOLDEN;
+
+}  // namespace
+
+TEST_CASE("tensors of a GGUF file of every type are what llama.cpp's package decodes them to") {
+  const Gguf file(golden_folder / "tiny.gguf");
+  const ModelConfig model = gguf_config(file);
+  CHECK(model.model_type == "llama");
+  CHECK(std::tuple(model.layers, model.hidden, model.heads, model.kv_heads, model.head_dim, model.intermediate,
+                   model.vocab, model.max_positions) == std::tuple(1, 256, 2, 1, 16, 32, 8, 64));
+  CHECK(model.rope.theta == 5e5);
+  CHECK(model.rms_norm_eps == Approx(1e-5));
+  CHECK(model.tied_embeddings);
+  CHECK(model.eos_token_ids == std::vector<token_t>{6});
+
+  const Safetensors expected(golden_folder / "tiny_gguf.safetensors");
+  const GgufSource source(file, model);
+  for (const TensorSpec& tensor : checkpoint_tensors(model, StoredType::f32)) {
+    INFO(tensor.name);
+    CHECK_NOTHROW(source.stored_as(tensor));
+    const auto [rows, cols] = rows_and_cols(tensor);
+    const std::vector<float> floats = expected.at(tensor.name).values<float>();
+    std::vector<float> found(floats.size());
+    source.read(tensor, {0, rows / 2}, found.data());  // in two pieces
+    source.read(tensor, {rows / 2, rows}, found.data() + rows / 2 * cols);
+    double worst = 0;
+    for (std::size_t i = 0; i < found.size(); ++i)
+      worst = std::max(worst, std::abs(double{found[i]} - floats[i]) / (std::abs(double{floats[i]}) + 1e-6));
+    CHECK(worst <= 1e-6);  // products of three are rounded in another order
+  }
+}
+
+TEST_CASE("a GGUF file becomes a folder that loads, with its tokenizer") {
+  const test::TempFolder folder;
+  const std::string out = (folder / "out").string();
+  CLI::App app("tessera");
+  tools::add_quantize(app);
+  std::vector<std::string> arguments{out,       "--out", "int8", "--format", (golden_folder / "tiny.gguf").string(),
+                                     "quantize"};
+  app.parse(arguments);
+  const ModelConfig model = read_config(out);
+  CHECK(model.head_dim == 16);
+  CHECK(model.eos_token_ids == std::vector<token_t>{6});
+  const ModelWeights weights = load_weights(Checkpoint::open(out), model);
+  CHECK(weights.lm_head.dtype == DType::int8_blocks);
+
+  // Q8_0 is int8 in another place: nothing is lost.
+  const Safetensors expected(golden_folder / "tiny_gguf.safetensors");
+  const WeightView& down = weights.layers[0].down_proj;
+  const std::vector<float> floats = expected.at("model.layers.0.mlp.down_proj.weight").values<float>();
+  std::vector<float> row(static_cast<std::size_t>(down.cols));
+  double worst = 0;
+  for (index_t r = 0; r < down.rows; ++r) {
+    decode_row(down, r, row.data());
+    for (std::size_t c = 0; c < row.size(); ++c)
+      worst = std::max(worst, std::abs(double{row[c]} - floats[static_cast<std::size_t>(r) * row.size() + c]));
+  }
+  CHECK(worst <= 0.006);  // half a step and a rounded scale: random bits need not use all of their range
+
+  const Tokenizer tokenizer = Tokenizer::load(out);
+  CHECK(tokenizer.encode("abc ab<|end|>") == std::vector<token_t>{4, 5, 3, 6});
+  CHECK(tokenizer.decode(tokenizer.encode("abc ab"), true) == "abc ab");
+}
+
+TEST_CASE("a GGUF file that is cut short or lies is refused, and read within its bounds") {
+  const test::TempFolder folder;
+  const fs::path path = folder / "x.gguf";
+  const std::string bytes = test::read_file(golden_folder / "tiny.gguf");
+  const std::size_t header = bytes.size() - 58000;
+  const auto open = [&](const std::string& text) {
+    test::write_file(path, text);
+    return error_of([&] {
+      const Gguf file(path);
+      const ModelConfig model = gguf_config(file);
+      const GgufSource source(file, model);
+      std::vector<float> row(1 << 16);
+      for (const TensorSpec& tensor : checkpoint_tensors(model, StoredType::f32)) {
+        (void)source.stored_as(tensor);
+        source.read(tensor, {0, 1}, row.data());
+      }
+      (void)gguf_tokenizer_json(file);
+    });
+  };
+  REQUIRE(open(bytes).empty());
+  for (std::size_t size = 1; size < header; size += 37) CHECK_FALSE(open(bytes.substr(0, size)).empty());
+  CHECK(open(bytes.substr(0, bytes.size() - 1)).find("bytes from byte") != std::string::npos);
+  CHECK(open("GGML" + bytes.substr(4)).find("expected a file that begins with GGUF") != std::string::npos);
+  std::string many = bytes;
+  std::fill_n(many.begin() + 8, 8, '\xFF');  // so many tensors
+  CHECK(open(many).find("do not fit into") != std::string::npos);
+  // Random damage is an Error or goes unnoticed; what is read stays within the file.
+  std::mt19937 random(6);
+  for (int i = 0; i < 1500; ++i) {
+    std::string damaged = bytes;
+    for (int n = 0; n < 3; ++n) damaged[random() % header] = static_cast<char>(random());
+    (void)open(damaged);
+  }
+}
