@@ -86,7 +86,7 @@ TEMPLATE_LIST_TEST_CASE("products in 8-bit integers equal sums in double of roun
         INFO(F::name << ", " << rows << " x " << cols);
         CHECK(worst <= 1);
         // The same bits for fewer tokens, and from other workers.
-        for (const index_t tokens : {1, 2, 3, 4, 5, 9}) {
+        for (const index_t tokens : {1, 2, 5, 6, 7, 11}) {
           const std::vector<float> some = integer_product<B>(x.data(), tokens, cols, weight.view, 3);
           CHECK(std::equal(some.begin(), some.end(), all.begin()));
         }
