@@ -38,7 +38,7 @@ int main(int argc, char** argv) {
                                                          std::max(max_new_tokens, index_t{1}), chat ? &style : nullptr);
     const auto length = static_cast<index_t>(ids.size());
     if (max_new_tokens == 0) max_new_tokens = std::min(index_t{128}, opened.config.max_positions - length);
-    const auto model = program::make_model(comm, opened, options, length + max_new_tokens, length);
+    const auto model = program::make_model(comm, opened, options, length + max_new_tokens, length).model;
 
     if (!dump.empty()) {
       const program::WholePrefill whole = program::prefill_all(*model, ids);

@@ -25,7 +25,7 @@ int main(int argc, char** argv) {
     const program::Opened opened = program::open_model(comm, options, prompt.has_text);
     const std::vector<token_t> ids = program::prompt_ids(comm, opened, options, prompt, 0);
     const auto length = static_cast<index_t>(ids.size());
-    const auto model = program::make_model(comm, opened, options, length, length);
+    const auto model = program::make_model(comm, opened, options, length, length).model;
 
     const auto start = std::chrono::steady_clock::now();
     token_t next = 0;

@@ -4,7 +4,6 @@
 #include <tessera/comm/in_process.hpp>
 #include <tessera/comm/loopback.hpp>
 #include <tessera/comm/recording.hpp>
-#include <tessera/comm/shared_memory.hpp>
 
 #include "collectives_law.hpp"
 
@@ -85,15 +84,4 @@ TEST_CASE("one rank sends nothing, and its calls are counted") {
   CHECK(ledger->total().wire_bytes == 0);
   ledger->clear();
   CHECK(ledger->total().calls == 0);
-}
-
-TEST_CASE("a record goes on when another transport is put below it") {
-  const auto calls = InProcess::run(2, [](Communicator world) {
-    auto [comm, ledger] = record(world);
-    Communicator other = comm.around(SharedMemory::over(world));
-    ledger->clear();
-    other.barrier();
-    return std::pair(ledger->total().calls, std::string(other.name()));
-  });
-  CHECK(calls[0] == std::pair<index_t, std::string>(1, "shared memory"));
 }

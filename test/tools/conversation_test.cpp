@@ -64,7 +64,7 @@ std::vector<Turn> reference() {
   for (const std::string& question : questions) {
     messages.push_back({"user", question});
     const std::vector<token_t> prompt = opened.tokenizer->encode(format.render(messages, true), false);
-    const auto model = program::make_model(Loopback{}, opened, options, 256, 256);
+    const auto model = program::make_model(Loopback{}, opened, options, 256, 256).model;
     program::TextStream stream(&*opened.tokenizer, opened.config.eos_token_ids);
     Turn turn;
     generate_greedily(*model, 0, prompt, new_tokens, [&](token_t id) {

@@ -25,7 +25,7 @@ Chosen chosen_collectives(const Communicator& comm, const std::string& wanted) {
 RankSetup set_up_ranks(Communicator comm, const ModelOptions& options, const Placement& placement) {
   comm.set_timeout(options.timeout);
   const Chosen chosen = chosen_collectives(comm, options.collectives);
-  RankSetup setup{comm.around(compressed(chosen.communicator, wire_format_named(options.wire))),
+  RankSetup setup{compressed(chosen.communicator, wire_format_named(options.wire)),
                   placement.share.threads,
                   options.overlap == "on",
                   {}};

@@ -16,8 +16,7 @@ struct RankSetup {
   std::string text;  ///< for the report
 };
 
-/// Chooses the transport of ranks that have been placed. `comm` are all ranks of the program; what it records, the
-/// result records too. Collective.
+/// Chooses the transport of ranks that have been placed; `comm` are all ranks of the program. Collective.
 [[nodiscard]] RankSetup set_up_ranks(Communicator comm, const ModelOptions& options, const Placement& placement);
 
 }  // namespace tessera::program

@@ -108,8 +108,8 @@ void report(AnyModel& model, const ModelOptions& options, const RankSetup& setup
              model.limits().max_positions);
 }
 
-std::unique_ptr<AnyModel> make_model(Communicator comm, const Opened& opened, const ModelOptions& options,
-                                     index_t positions, index_t longest_prompt, index_t sequences, Trace* trace) {
+RecordedModel make_model(Communicator comm, const Opened& opened, const ModelOptions& options, index_t positions,
+                         index_t longest_prompt, index_t sequences, Trace* trace) {
   const RankSetup setup = set_up_ranks(comm, options, opened.placement);
   TransformerOptions sizes;
   sizes.limits = {.max_tokens = std::max(sequences, std::min(options.chunk, longest_prompt)),
@@ -121,12 +121,14 @@ std::unique_ptr<AnyModel> make_model(Communicator comm, const Opened& opened, co
   const Policies policies = chosen_policies(options, comm.size());
   sizes.shares = policies.shares;
   sizes.inner = policies.inner;
-  auto model = policies.combination->make(setup.comm, opened.config, opened.weights, sizes);
+  // Recorded above the transport, whatever that is made of: an operation counts once, by what its caller waits.
+  auto [recorded, ledger] = record(setup.comm);
+  auto model = policies.combination->make(recorded, opened.config, opened.weights, sizes);
   report(*model, options, setup,
          fmt::format("sharding {}, decode {}, softmax {}, simd {} ({})", options.parallel_strategy,
                      policies.combination->decode, options.attention_algo, options.simd,
                      options.simd == "native" ? compiled_isa() : "scalar reference"));
-  return model;
+  return {std::move(model), std::move(ledger)};
 }
 
 void report_end(AnyModel& model, const ModelOptions& options) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include <tessera/comm/recording.hpp>
 #include <tessera/runtime/generate.hpp>
 #include <tessera/text/tokenizer.hpp>
 
@@ -44,11 +45,17 @@ struct Opened {
 /// options.
 void report(AnyModel& model, const ModelOptions& options, const RankSetup& setup, const std::string& policies);
 
+/// A model, and what its communicator has been asked to do.
+struct RecordedModel {
+  std::unique_ptr<AnyModel> model;
+  std::shared_ptr<Ledger> ledger;
+};
+
 /// Makes the model with room for `positions` positions of each of `sequences` sequences, and reports it.
 /// `trace` has a lane for each thread of this rank's placement.
-[[nodiscard]] std::unique_ptr<AnyModel> make_model(Communicator comm, const Opened& opened, const ModelOptions& options,
-                                                   index_t positions, index_t longest_prompt, index_t sequences = 1,
-                                                   Trace* trace = nullptr);
+[[nodiscard]] RecordedModel make_model(Communicator comm, const Opened& opened, const ModelOptions& options,
+                                       index_t positions, index_t longest_prompt, index_t sequences = 1,
+                                       Trace* trace = nullptr);
 
 /// Says in the same place what is known at the end of a run only: the error of activations that travelled in fewer
 /// bits.

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include <tessera/comm/agree.hpp>
-#include <tessera/comm/recording.hpp>
 #include <tessera/text/chat_format.hpp>
 
 #include "chat.hpp"
@@ -36,10 +35,9 @@ struct Answer {
 class Conversation {
  public:
   /// Sizes the model for `command.context` positions, or as many as it has. Collective.
-  Conversation(const Communicator& world, const ChatCommand& command)
-      : recorded_(record(world)), opened_(program::open_model(recorded_.communicator, command.model, true)) {
-    Communicator& comm = recorded_.communicator;
-    sampling_ = agree(comm, [&] {
+  Conversation(Communicator comm, const ChatCommand& command)
+      : comm_(std::move(comm)), opened_(program::open_model(comm_, command.model, true)) {
+    sampling_ = agree(comm_, [&] {
       format_.emplace(ChatFormat::load(command.model.model));
       return program::chosen_sampling(command.sampling, read_generation_config(command.model.model));
     });
@@ -48,7 +46,8 @@ class Conversation {
     options_ = command.style.options();
     if (command.style.system) messages_.push_back({"system", *command.style.system});
     first_messages_ = messages_.size();
-    model_ = program::make_model(comm, opened_, command.model, context, context);
+    auto made = program::make_model(comm_, opened_, command.model, context, context);
+    model_ = std::move(made.model), ledger_ = std::move(made.ledger);
   }
 
   [[nodiscard]] const ModelWeights& weights() const { return opened_.weights; }
@@ -64,11 +63,10 @@ class Conversation {
   /// Answers a message. When it does not fit, it is not taken. Throws AgreedError, on all ranks, for a message that
   /// cannot be rendered. Collective.
   Answer ask(std::string question, const AnswerEvents& events) {
-    Communicator& comm = recorded_.communicator;
     messages_.push_back({"user", std::move(question)});
     std::vector<token_t> prompt;
     try {
-      prompt = agree(comm, [&] { return rendered(); });
+      prompt = agree(comm_, [&] { return rendered(); });
     } catch (const AgreedError&) {
       messages_.pop_back();
       throw;
@@ -98,7 +96,7 @@ class Conversation {
   Answer generate(std::vector<token_t> prompt, const AnswerEvents& events) {
     const index_t rest = static_cast<index_t>(prompt.size()) - keep_common_prefix(prompt);
     cached_ = prompt;
-    recorded_.ledger->clear();
+    ledger_->clear();
     program::RunTimes times;
     program::TextStream stream(&*opened_.tokenizer, opened_.config.eos_token_ids);
     std::string text;
@@ -126,10 +124,10 @@ class Conversation {
                                  : stopped                         ? chat_end::stopped
                                  : times.made() >= max_new_tokens_ ? chat_end::length
                                                                    : chat_end::full;
-    return {end, times.brief(recorded_.ledger->total().microseconds * 1e-6), times.prefilled()};
+    return {end, times.brief(ledger_->total().microseconds * 1e-6), times.prefilled()};
   }
 
-  Recorded recorded_;
+  Communicator comm_;
   program::Opened opened_;
   std::optional<ChatFormat> format_;
   Sampling sampling_;
@@ -138,6 +136,7 @@ class Conversation {
   std::size_t first_messages_ = 0;
   std::vector<token_t> cached_;  // what the cache holds, and at most one token more
   std::unique_ptr<AnyModel> model_;
+  std::shared_ptr<Ledger> ledger_;
   index_t max_new_tokens_ = 0;
   index_t number_ = 0;
 };

@@ -9,7 +9,6 @@
 #include <fmt/format.h>
 
 #include <tessera/comm/agree.hpp>
-#include <tessera/comm/recording.hpp>
 #include <tessera/io/json.hpp>
 #include <tessera/runtime/trace_file.hpp>
 
@@ -97,8 +96,7 @@ class Output {
   bool speaks_, show_text_, show_ids_;
 };
 
-int generate(const Communicator& world, const GenerateOptions& options) {
-  auto [comm, ledger] = record(world);
+int generate(Communicator comm, const GenerateOptions& options) {
   const bool speaks = comm.rank() == 0;
   const bool with_text = options.prompt.has_text;
   const Sampling sampling = agree(comm, [&] {
@@ -121,8 +119,10 @@ int generate(const Communicator& world, const GenerateOptions& options) {
   const index_t sequences = std::min(options.batch_size, static_cast<index_t>(prompts.size()));
   std::optional<Trace> trace;
   if (!options.trace.empty()) trace.emplace(opened.placement.share.threads);
-  const auto model = program::make_model(comm, opened, options.model, longest + max_new_tokens,
-                                         sequences > 1 ? prompt_tokens : longest, sequences, trace ? &*trace : nullptr);
+  const program::RecordedModel made =
+      program::make_model(comm, opened, options.model, longest + max_new_tokens,
+                          sequences > 1 ? prompt_tokens : longest, sequences, trace ? &*trace : nullptr);
+  AnyModel& model = *made.model;
   std::optional<Progress> loading;
   load_into_memory(comm, opened.weights, program::ranks_here(comm) == comm.size(), [&](index_t done, index_t total) {
     if (options.model.quiet) return;
@@ -133,24 +133,24 @@ int generate(const Communicator& world, const GenerateOptions& options) {
   if (loading) loading->finish();
   if (speaks && !options.model.quiet) fmt::print(stderr, "sampling: {}\n", program::description(sampling));
   if (!options.dump_logits.empty()) {
-    const program::WholePrefill whole = program::prefill_all(*model, prompts[0]);
+    const program::WholePrefill whole = program::prefill_all(model, prompts[0]);
     agree(comm, [&] {
-      if (speaks) program::write_logits(options.dump_logits, prompts[0], whole.logits, model->config().vocab);
+      if (speaks) program::write_logits(options.dump_logits, prompts[0], whole.logits, model.config().vocab);
     });
-    model->truncate(0, 0);
+    model.truncate(0, 0);
   }
 
   Output output(
       prompts.size(), speaks,
       program::TextStream(opened.tokenizer ? &*opened.tokenizer : nullptr,
-                          options.ignore_eos ? std::vector<token_t>{} : model->config().eos_token_ids, options.stops),
+                          options.ignore_eos ? std::vector<token_t>{} : model.config().eos_token_ids, options.stops),
       with_text, options.print_ids || !with_text);
   std::optional<Progress> progress;
   if (speaks && !options.model.quiet) progress.emplace("reading the prompt", prompt_tokens, tokens);
   program::RunTimes times;
-  ledger->clear();
+  made.ledger->clear();
   Sampler sampler(sampling);
-  BatchGeneration generation(*model, sampler, prompts, max_new_tokens);
+  BatchGeneration generation(model, sampler, prompts, max_new_tokens);
   if (trace) trace->record(true);
   while (!generation.done()) {
     const bool reading = times.prefilled() < prompt_tokens;
@@ -175,10 +175,10 @@ int generate(const Communicator& world, const GenerateOptions& options) {
     trace->record(false);
     agree(comm, [&] { write_trace(comm, *trace, options.trace); });
   }
-  program::report_end(*model, options.model);
+  program::report_end(model, options.model);
   if (speaks && !options.model.quiet)
     fmt::print(stderr, "world_size: {}\ngenerated_tokens: {}\n{}\n", comm.size(), times.made(),
-               times.summary(ledger->total().microseconds * 1e-6));
+               times.summary(made.ledger->total().microseconds * 1e-6));
   return 0;
 }
 

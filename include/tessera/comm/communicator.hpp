@@ -147,10 +147,6 @@ class Communicator {
   /// Ranks with the same number can share memory.
   [[nodiscard]] int machine() const { return operations_->machine(); }
 
-  /// `carrier`, a communicator of the same ranks, with what this one adds to its transport: a record goes on.
-  [[nodiscard]] Communicator around(const Communicator& carrier) const {
-    return Communicator(operations_->around(carrier.operations()));
-  }
   /// The same ranks again, with operations that run on a thread of their own while this one computes: what is started
   /// goes on by itself, one after the other in the order of the starts. Collective.
   [[nodiscard]] Communicator in_background() { return Communicator(operations_->in_background()); }

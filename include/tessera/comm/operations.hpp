@@ -89,9 +89,6 @@ class Operations {
   /// May be called while another thread waits, which then observes it.
   virtual void set_timeout(double seconds) = 0;
 
-  /// What these operations add to a transport, around another one of the same ranks: a record, for one.
-  [[nodiscard]] virtual std::shared_ptr<Operations> around(std::shared_ptr<Operations> carrier) { return carrier; }
-
   /// What is to be said at the end of a run; empty: nothing.
   [[nodiscard]] virtual std::string report() const { return {}; }
 

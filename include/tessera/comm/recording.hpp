@@ -114,9 +114,6 @@ class RecordingOperations final : public Operations {
     const std::uint64_t group = ((group_ * 64 + ++splits_) << 20) + static_cast<std::uint64_t>(color) + 1;
     return std::make_shared<RecordingOperations>(recorded_->split(color, key), ledger_, lane_, group);
   }
-  [[nodiscard]] std::shared_ptr<Operations> around(std::shared_ptr<Operations> carrier) override {
-    return std::make_shared<RecordingOperations>(recorded_->around(std::move(carrier)), ledger_, lane_, group_);
-  }
   [[nodiscard]] std::shared_ptr<Operations> patient() override {
     return std::make_shared<RecordingOperations>(recorded_->patient(), ledger_, lane_, group_);
   }
