@@ -121,7 +121,8 @@ void add_options(CLI::App& app, Options& o) {
          "question in Qwen's format); status 1 where they differ")
       ->expected(0, 1)
       ->type_name("[IDS]");
-  app.add_flag("--verbose", o.verbose, "More on standard error: plan, memory, what is under way");
+  app.add_flag("--verbose", o.verbose, "More on standard error: sizes, memory, what is under way")
+      ->excludes(app.get_option("--quiet"));
   app.add_option("--format", o.format, "Of the report on standard output")
       ->check(CLI::IsMember({"markdown", "csv", "json"}))
       ->capture_default_str();
@@ -175,6 +176,10 @@ void check_path(CLI::App& app, Options& o, index_t ranks) {
   }
   if (o.blocks.keys > 0 && o.model.attention_algo == "standard")
     refuse("--kv-block-size: standard attention takes all keys at once; use --attention-algo online_softmax");
+  // Prefill is what fills a cache: without decode there is nothing to compare.
+  if (o.phase == "prefill" && (o.compare_kv_cache || !o.use_kv_cache))
+    refuse(o.compare_kv_cache ? "--compare-kv-cache" : "--no-kv-cache",
+           " is about decode, found --phase prefill: use --phase decode");
 }
 
 /// Names the path taken where the options leave it open.
@@ -201,7 +206,7 @@ int run(Communicator comm, int argc, char** argv, Clock::time_point begin) {
   if (const auto status = program::parse(comm, app, argc, argv)) return *status;
   const bool speaks = comm.rank() == 0;
   agree(comm, [&] { check_path(app, o, comm.size()); });
-  if (!o.attention.empty() && speaks)
+  if (!o.attention.empty() && speaks && !o.model.quiet)
     fmt::print(stderr, "benchmark_qwen3: --attention is deprecated: use --parallel-strategy {} --attention-algo {}\n",
                o.model.parallel_strategy, o.model.attention_algo);
 
@@ -247,7 +252,7 @@ int run(Communicator comm, int argc, char** argv, Clock::time_point begin) {
   if (o.only_verify) {
     std::vector<token_t> ids(std::begin(default_ids), std::end(default_ids));
     if (!o.verify.empty() && !o.verify.front().empty())
-      ids = agree(comm, [&] { return program::parse_ids(o.verify.front()); });
+      ids = agree(comm, [&] { return program::parse_ids("--verify", o.verify.front()); });
     else if (opened.config.vocab <= 151936 - 1)
       ids = program::random_ids(18, opened.config.vocab);
     const program::Verdict verdict = verify(ids, 8, opened.config.layers);
@@ -314,10 +319,10 @@ int run(Communicator comm, int argc, char** argv, Clock::time_point begin) {
   if (!o.trace.empty()) agree(comm, [&] { write_trace(comm, trace, o.trace); });
   if (!speaks) return 0;
   fmt::print("{}", program::report(o.format, setting, rows));
-  if (o.compare_kv_cache)
+  if (o.compare_kv_cache && o.format == "markdown")  // for people; others have both rows
     for (std::size_t i = 0; i + 1 < rows.size(); ++i)
       if (rows[i].of.phase == program::BenchmarkPhase::decode && rows[i].of.kv_cache)
-        fmt::print(stderr, "decode behind {} tokens is {:.2f} times as fast with a KV cache\n", rows[i].of.prompt_len,
+        fmt::print("\ndecode behind {} tokens is {:.2f} times as fast with a KV cache\n", rows[i].of.prompt_len,
                    rows[i].tokens_per_second() / rows[i + 1].tokens_per_second());
   return 0;
 }

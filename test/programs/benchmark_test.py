@@ -84,6 +84,8 @@ batch = rows('--phase', 'decode', '--batch-size', '3')[0]
 check('--batch-size counts the tokens of all sequences',
       abs(batch['tokens_per_second'] * batch['seconds_median'] / 9 - 1) < 1e-3, batch)
 check('--compare-kv-cache', [r['kv_cache'] for r in rows('--phase', 'decode', '--compare-kv-cache')] == [True, False])
+check('--compare-kv-cache says how many times as fast',
+      'times as fast with a KV cache' in run(*small('--phase', 'decode', '--compare-kv-cache')).stdout)
 check('--no-kv-cache', [r['kv_cache'] for r in rows('--phase', 'decode', '--no-kv-cache')] == [False])
 check('--use-kv-cache', [r['kv_cache'] for r in rows('--phase', 'decode', '--use-kv-cache')] == [True])
 
@@ -115,6 +117,10 @@ refused('a mode against a method', 'contradict', '--mode', 'mpi', '--method', 'a
 refused('--simd against a method', 'contradict', '--simd', 'native', '--method', 'baseline')
 refused('key blocks of standard attention', 'all keys at once', '--attention-algo', 'standard', '--kv-block-size', '8')
 refused('with and without a cache', 'excludes', '--use-kv-cache', '--no-kv-cache')
+refused('a comparison of caches without decode', 'about decode', '--phase', 'prefill', '--compare-kv-cache')
+refused('no cache without decode', 'about decode', '--phase', 'prefill', '--no-kv-cache')
+refused('ids that are none', '--verify: expected ids', '--verify', '1,x')
+refused('more words and none', 'excludes', '--verbose', '--quiet')
 check('no model', 'DIR or --preset' in run('--phase', 'prefill').stderr)
 
 with tempfile.TemporaryDirectory() as folder:

@@ -135,7 +135,7 @@ void add_prompt_options(CLI::App& app, PromptOptions& options, bool with_file) {
   });
 }
 
-std::vector<token_t> parse_ids(const std::string& text) {
+std::vector<token_t> parse_ids(std::string_view option, const std::string& text) {
   std::vector<token_t> ids;
   std::string_view rest = text;
   while (!rest.empty() || ids.empty() || text.back() == ',') {
@@ -147,7 +147,7 @@ std::vector<token_t> parse_ids(const std::string& text) {
     const auto [end, error] = std::from_chars(piece.data(), piece.data() + piece.size(), id);
     if (error != std::errc{} || end != piece.data() + piece.size() || piece.empty())
       throw UsageError(
-          concat("--input-ids: expected ids such as 1,2,3; found \"", piece, "\" as number ", ids.size() + 1));
+          concat(option, ": expected ids such as 1,2,3; found \"", piece, "\" as number ", ids.size() + 1));
     ids.push_back(id);
     if (comma == rest.size()) break;
     rest.remove_prefix(comma + 1);

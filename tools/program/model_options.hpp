@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <tessera/runtime/combination.hpp>
@@ -51,8 +52,8 @@ void add_run_options(CLI::App& app, ModelOptions& options);
 /// `with_file` adds --prompt-file. One of the sources is required.
 void add_prompt_options(CLI::App& app, PromptOptions& options, bool with_file = false);
 
-/// The ids in "1,2,3". Throws UsageError that shows the piece that is no id.
-[[nodiscard]] std::vector<token_t> parse_ids(const std::string& text);
+/// The ids in "1,2,3", which `option` was given. Throws UsageError that shows the piece that is no id.
+[[nodiscard]] std::vector<token_t> parse_ids(std::string_view option, const std::string& text);
 
 /// The formats that the options ask for.
 [[nodiscard]] WeightFormats chosen_formats(const ModelOptions& options);

@@ -20,7 +20,7 @@ std::vector<token_t> checked_ids(const Opened& opened, const ModelOptions& optio
                                  index_t new_tokens, const ChatStyle* chat, const std::string& where) {
   std::vector<token_t> ids;
   if (prompt.as_ids()) {
-    ids = parse_ids(prompt.ids);
+    ids = parse_ids("--input-ids", prompt.ids);
   } else if (chat != nullptr) {
     std::vector<ChatMessage> messages;
     if (chat->system) messages.push_back({"system", *chat->system});
