@@ -6,6 +6,7 @@
 #include "../../tools/tessera/commands.hpp"
 #include "catch.hpp"
 #include "golden.hpp"
+#include "io/temp_folder.hpp"
 
 using namespace tessera;
 
@@ -52,6 +53,19 @@ TEST_CASE("the command turns every golden text into its ids, and the ids into th
 TEST_CASE("a text with line separators stays on one line") {
   const std::string line = "\"a\\u2028b\\u2029c\\u0085d\\ne\"\n";
   CHECK(run(arguments({"--decode"}), run(arguments({"--no-special"}), line)) == line);
+}
+
+TEST_CASE("a conversation becomes the text of its template") {
+  const test::TempFolder folder;
+  std::filesystem::copy_file(golden::folder("chat") / "chatml.jinja", folder / "chat_template.jinja");
+  const std::vector<std::string> render = {"tokenize", "--model", folder.path().string(), "--render"};
+  CHECK(run(render, R"([{"role":"user","content":"Hi"}])"
+                    "\n") == R"("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")"
+                             "\n");
+  for (const std::string bad : {"{}", "[1]", R"([{"role":"user"}])", R"([{"role":"king","content":"x"}])", "[]"}) {
+    INFO(bad);
+    CHECK_THROWS_AS(run(render, bad + "\n"), Error);
+  }
 }
 
 TEST_CASE("a bad line is refused by its number, after the answers to the lines before") {

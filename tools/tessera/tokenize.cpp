@@ -1,11 +1,14 @@
 // tessera tokenize --model DIR < texts.jsonl: a JSON string per line becomes a JSON array of ids; --decode reverses.
+// With --render a conversation per line becomes its text.
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include <tessera/text/chat_format.hpp>
 #include <tessera/text/tokenizer.hpp>
 
 #include "commands.hpp"
@@ -18,6 +21,7 @@ struct TokenizeOptions {
   std::string model;
   bool no_special = false;
   bool decode = false;
+  bool render = false;
 };
 
 std::vector<token_t> read_ids(const text::JsonReader& line, index_t vocab_size) {
@@ -28,10 +32,36 @@ std::vector<token_t> read_ids(const text::JsonReader& line, index_t vocab_size) 
   return ids;
 }
 
-text::Json answer(const Tokenizer& tokenizer, const TokenizeOptions& options, const text::JsonReader& line) {
-  if (options.decode) return tokenizer.decode(read_ids(line, tokenizer.vocab_size()), options.no_special);
-  return tokenizer.encode(line.string(), !options.no_special);
+std::vector<ChatMessage> read_messages(const text::JsonReader& line) {
+  std::vector<ChatMessage> messages;
+  for (std::size_t i = 0; i < line.array().size(); ++i) {
+    const text::JsonReader message = line.element(i);
+    messages.push_back({message.at("role").string(), message.at("content").string()});
+  }
+  return messages;
 }
+
+/// What a line of input becomes.
+class Answers {
+ public:
+  explicit Answers(const TokenizeOptions& options) : options_(options) {
+    if (options.render)
+      format_.emplace(ChatFormat::load(options.model));
+    else
+      tokenizer_.emplace(Tokenizer::load(options.model));
+  }
+
+  [[nodiscard]] text::Json operator()(const text::JsonReader& line) const {
+    if (options_.render) return format_->render(read_messages(line), true);
+    if (options_.decode) return tokenizer_->decode(read_ids(line, tokenizer_->vocab_size()), options_.no_special);
+    return tokenizer_->encode(line.string(), !options_.no_special);
+  }
+
+ private:
+  TokenizeOptions options_;
+  std::optional<Tokenizer> tokenizer_;
+  std::optional<ChatFormat> format_;
+};
 
 /// JSON on one line, also for readers that end a line at U+0085, U+2028 or U+2029.
 std::string on_one_line(const text::Json& json) {
@@ -45,12 +75,12 @@ std::string on_one_line(const text::Json& json) {
 }
 
 void tokenize(const TokenizeOptions& options) {
-  const Tokenizer tokenizer = Tokenizer::load(options.model);
+  const Answers answer(options);
   std::string line;
   for (index_t number = 1; std::getline(std::cin, line); ++number) {
     const std::string where = concat("standard input, line ", number);
     const text::Json json = text::parse_json(line, where);
-    std::cout << on_one_line(answer(tokenizer, options, text::JsonReader(json, where))) << '\n';
+    std::cout << on_one_line(answer(text::JsonReader(json, where))) << '\n';
     require(static_cast<bool>(std::cout), "standard output: expected to write line ", number, ", it is closed or full");
   }
   std::cout.flush();
@@ -62,13 +92,22 @@ void add_tokenize(CLI::App& app) {
   CLI::App* command = app.add_subcommand("tokenize", "Turn text into token ids, or ids into text, a line at a time");
   const auto options = std::make_shared<TokenizeOptions>();
   command->add_option("--model", options->model, "folder with tokenizer.json")->required()->type_name("DIR");
-  command->add_flag("--no-special", options->no_special,
-                    "no tokens around the text (BOS); with --decode: leave special tokens out of the text");
-  command->add_flag("--decode", options->decode, "read a JSON array of ids per line, write a JSON string");
+  auto* no_special =
+      command->add_flag("--no-special", options->no_special,
+                        "no tokens around the text (BOS); with --decode: leave special tokens out of the text");
+  auto* decode =
+      command->add_flag("--decode", options->decode, "read a JSON array of ids per line, write a JSON string");
+  command
+      ->add_flag("--render", options->render,
+                 "read a conversation per line, a JSON array of objects with role and content, and write the text that "
+                 "the chat template makes of it, up to where the answer begins")
+      ->excludes(no_special)
+      ->excludes(decode);
   command->footer(
       "Reads standard input, writes standard output, one JSON value per line.\n\n"
       "  echo '\"Hello, world!\"' | tessera tokenize --model DIR\n"
-      "  echo '[9707, 11]' | tessera tokenize --model DIR --decode");
+      "  echo '[9707, 11]' | tessera tokenize --model DIR --decode\n"
+      "  echo '[{\"role\": \"user\", \"content\": \"Hi\"}]' | tessera tokenize --model DIR --render");
   command->callback([options] { tokenize(*options); });
 }
 
