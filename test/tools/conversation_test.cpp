@@ -153,3 +153,25 @@ TEST_CASE("a message that cannot be rendered is not taken") {
   CHECK_THROWS_AS(ask(conversation, "\xff"), AgreedError);
   CHECK(ask(conversation, questions[0]).text == reference()[0].text);
 }
+
+TEST_CASE("what a model sends is counted once, whatever carries it") {
+  for (const std::string collectives : {"mpi", "shm", "auto"}) {
+    INFO(collectives);
+    for (const Tally& tally : InProcess::run(2, [&](Communicator comm) {
+           program::ModelOptions options = demo("headwise").model;
+           options.collectives = collectives;
+           const program::Opened opened = program::open_model(comm, options, false);
+           const program::RecordedModel made = program::make_model(comm, opened, options, 16, 16);
+           made.ledger->clear();
+           const std::vector<token_t> ids = {1, 2, 3};
+           const Chunk chunk{0, ids, Wanted::none};
+           made.model->step({&chunk, 1});
+           return (*made.ledger)[Collective::allreduce];
+         })) {
+      // Two sums a layer, of a row of activations for each token.
+      const ModelConfig config = read_config(TESSERA_DEMO_MODEL);
+      CHECK(tally.calls == 2 * config.layers);
+      CHECK(tally.payload_bytes == 2 * config.layers * 3 * config.hidden * 4);
+    }
+  }
+}
