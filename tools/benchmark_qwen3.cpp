@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include <tessera/io/atomic_file.hpp>
 #include <tessera/io/hf_config.hpp>
 #include <tessera/io/presets.hpp>
 #include <tessera/runtime/load_weights.hpp>
@@ -205,7 +206,10 @@ int run(Communicator comm, int argc, char** argv, Clock::time_point begin) {
   add_options(app, o);
   if (const auto status = program::parse(comm, app, argc, argv)) return *status;
   const bool speaks = comm.rank() == 0;
-  agree(comm, [&] { check_path(app, o, comm.size()); });
+  agree(comm, [&] {
+    check_path(app, o, comm.size());
+    if (speaks && !o.trace.empty()) static_cast<void>(AtomicFile(o.trace));  // known before the work is done
+  });
   if (!o.attention.empty() && speaks && !o.model.quiet)
     fmt::print(stderr, "benchmark_qwen3: --attention is deprecated: use --parallel-strategy {} --attention-algo {}\n",
                o.model.parallel_strategy, o.model.attention_algo);

@@ -200,5 +200,8 @@ TEST_CASE("a config.json cut at any byte, or of another kind, is refused") {
   const std::string path = folder.path().string();
   const std::string expected = ": expected config.json, as in the folder of a published model, found ";
   CHECK(error_of([&] { (void)read_config(folder.path()); }) == path + expected + "none");
-  CHECK(error_of([&] { (void)read_config(folder / "gone"); }) == path + "/gone" + expected + "no such folder");
+  CHECK(error_of([&] { (void)read_config(folder / "gone"); }) ==
+        path + "/gone" + expected + "no such folder; `hf download NAME --local-dir FOLDER` gets a published model");
+  CHECK(error_of([&] { (void)read_config(folder / "model.gguf"); }).find("GGUF, which is not read") !=
+        std::string::npos);
 }

@@ -93,6 +93,11 @@ def cut(bytes_kept):
     return lambda path: os.truncate(os.path.join(path, 'model.safetensors'), bytes_kept)
 
 
+def lfs_pointer(path):
+    with open(os.path.join(path, 'model.safetensors'), 'w') as file:
+        file.write('version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 100000\n')
+
+
 def lie_about_offsets(header):
     header['model.norm.weight']['data_offsets'] = [0, 1 << 62]
 
@@ -115,8 +120,9 @@ try:
         ('a missing folder', os.path.join(scratch, 'none'), 'none'),
         ('a missing checkpoint', folder(lambda p: os.remove(os.path.join(p, 'model.safetensors'))), 'expected model.safetensors'),
         ('a missing config', folder(lambda p: os.remove(os.path.join(p, 'config.json'))), 'expected config.json'),
-        ('a truncated safetensors', folder(cut(100000)), 'model.safetensors'),
+        ('a truncated safetensors', folder(cut(100000)), 'model.safetensors.*get it again'),
         ('a safetensors cut in its header', folder(cut(100)), 'model.safetensors'),
+        ('a pointer of Git LFS', folder(lfs_pointer), 'git lfs pull'),
         ('an empty safetensors', folder(cut(0)), 'model.safetensors'),
         ('a header that lies about offsets', folder(edit_header(lie_about_offsets)), 'data_offsets'),
         ('a header that lies about a shape', folder(edit_header(lie_about_shape)), 'k_proj'),
@@ -149,6 +155,7 @@ try:
     options('a prompt without a tokenizer', ['--model', good, '--prompt', 'a'], 1, 'expected tokenizer.json.*--input-ids')
     options('more positions than the model has', ['--model', good, '--input-ids', '1', '--max-new-tokens', '512'], 1,
             '512 positions')
+    options('a misspelt option', ['--model', demo, '--promt', 'a'], 2, 'no option --promt')
     options('an unknown option', ['--model', good, '--input-ids', '1', '--nonsense'], 2, 'nonsense')
     options('an unknown strategy', ['--model', good, '--input-ids', '1', '--parallel-strategy', 'best'], 2,
             'best is not among')
@@ -157,6 +164,7 @@ try:
             '/dev/full')
     check('more ranks than heads', [*MPIEXEC, '-n', '9', GENERATE, '--model', good] + ids, 1, 'found 9 ranks')
     check('the prefill example, too', mpi + [PREFILL, '--model', good, '--input-ids', '400'], 1, 'found 400', PREFILL)
+    check('an unknown subcommand', [TESSERA, 'chatt'], 2, 'completion, generate.*found chatt', TESSERA)
     check('tessera without a subcommand', [TESSERA], 2, 'subcommand', TESSERA)
     check('tokenize of what is no JSON', [TESSERA, 'tokenize', '--model', demo], 1, 'line 1', TESSERA, 'hello\n')
     check('tokenize under mpiexec', [*MPIEXEC, '-n', '2', TESSERA, 'tokenize', '--model', demo], 2, 'without mpiexec', TESSERA)

@@ -7,13 +7,19 @@ void add_sampling_options(CLI::App& app, SamplingOptions& options) {
   app.add_flag("--greedy", options.greedy, "Always the likeliest token")->group(group);
   app.add_option("--temperature", options.temperature,
                  "Above 1 flattens the distribution, below sharpens it; 0: greedy")
+      ->check(CLI::Range(0.0, 1000.0))
       ->type_name("T")
       ->group(group);
-  app.add_option("--top-k", options.top_k, "Only the K likeliest tokens; 0: all")->type_name("K")->group(group);
+  app.add_option("--top-k", options.top_k, "Only the K likeliest tokens; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("K")
+      ->group(group);
   app.add_option("--top-p", options.top_p, "Only the likeliest tokens, up to this probability together")
+      ->check(CLI::Range(0.0, 1.0))
       ->type_name("P")
       ->group(group);
   app.add_option("--min-p", options.min_p, "Only tokens with this share of the likeliest one's probability")
+      ->check(CLI::Range(0.0, 1.0))
       ->type_name("P")
       ->group(group);
   app.add_option("--repetition-penalty", options.repetition_penalty, "Above 1: tokens that occurred become less likely")

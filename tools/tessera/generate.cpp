@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include <tessera/comm/agree.hpp>
+#include <tessera/io/atomic_file.hpp>
 #include <tessera/io/json.hpp>
 #include <tessera/runtime/trace_file.hpp>
 
@@ -103,6 +104,11 @@ int generate(Communicator comm, const GenerateOptions& options) {
     if (!with_text && !options.stops.empty()) throw UsageError("--stop needs a text: give --prompt");
     if (!options.dump_logits.empty() && !options.prompt.file.empty())
       throw UsageError("--dump-logits takes one prompt: give --prompt or --input-ids");
+    for (const std::string& stop : options.stops)
+      if (stop.empty()) throw UsageError("--stop: expected a text, found an empty one");
+    // Known before the work is done.
+    for (const std::string& file : {options.trace, options.dump_logits})
+      if (speaks && !file.empty()) static_cast<void>(AtomicFile(file));
     return program::chosen_sampling(options.sampling, read_generation_config(options.model.model));
   });
   const program::Opened opened = program::open_model(comm, options.model, with_text);

@@ -54,7 +54,7 @@ class Job {
     if (error_output >= 0) ::close(error_output);
     if (error == 0) return;
     ::close(to_), ::close(from_);
-    fail("cannot start ", command[0], ": ", std::strerror(error));
+    fail("cannot start ", command[0], ": ", std::strerror(error), "; --mpiexec names what starts the ranks");
   }
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;

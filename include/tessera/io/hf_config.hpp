@@ -115,6 +115,15 @@ inline void refuse_unsupported(const JsonObject& config, const Family& family) {
   require(!config.find_flag("mlp_bias").value_or(false), config.where(), ": mlp_bias: true is not supported");
 }
 
+/// What is there where a model's folder was expected, and what to do about it.
+inline std::string_view in_place_of_model(const std::filesystem::path& folder) {
+  std::error_code unused;
+  if (folder.extension() == ".gguf") return "GGUF, which is not read: get the model's own files, in safetensors";
+  if (!std::filesystem::exists(folder, unused))
+    return "no such folder; `hf download NAME --local-dir FOLDER` gets a published model";
+  return std::filesystem::is_directory(folder, unused) ? "none" : "a file: name the folder that it is in";
+}
+
 }  // namespace detail
 
 /// Reads config.json, and the token ids of generation_config.json where it is there. Throws Error, naming file and
@@ -124,7 +133,7 @@ inline void refuse_unsupported(const JsonObject& config, const Family& family) {
   std::error_code unused;
   require(std::filesystem::symlink_status(path, unused).type() != std::filesystem::file_type::not_found,
           folder.string(), ": expected config.json, as in the folder of a published model, found ",
-          std::filesystem::exists(folder, unused) ? "none" : "no such folder");
+          detail::in_place_of_model(folder));
   const Json json = parse_json(read_text(path, detail::largest_config), path.string());
   const JsonObject config(json, path.string());
   const std::string model_type = config.text("model_type");

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <functional>
 #include <map>
 
@@ -47,8 +48,10 @@ inline TensorInfo parse_tensor(const std::string& name, const JsonObject& entry,
   const std::string offsets_where = concat(entry.where(), ": data_offsets");
   require(offsets.is_array() && offsets.size() == 2, offsets_where, ": expected [begin, end], found ",
           JsonObject::describe(offsets));
-  tensor.offset = JsonObject::as_integer(offsets[0], offsets_where, 0, data_bytes);
-  const index_t end = JsonObject::as_integer(offsets[1], offsets_where, tensor.offset, data_bytes);
+  tensor.offset = JsonObject::as_integer(offsets[0], offsets_where, 0, INT64_MAX);
+  const index_t end = JsonObject::as_integer(offsets[1], offsets_where, tensor.offset, INT64_MAX);
+  require(end <= data_bytes, offsets_where, ": expected at least ", end, " bytes of data, the file has ", data_bytes,
+          ": it was cut short, or is still on its way; get it again");
   tensor.bytes = end - tensor.offset;
   require(tensor.bytes == bytes, entry.where(), ": expected ", bytes, " bytes for ", dtype, ' ',
           excerpt(shape_text(tensor.shape)), ", data_offsets give ", tensor.bytes);
@@ -107,6 +110,9 @@ class Safetensors {
     file_.read(0, &stated, prefix);
     const index_t room = file_.size() - prefix;
     const index_t most = std::min(room, largest_header);
+    // What a clone without Git LFS has in its place is a text that begins so.
+    require(std::memcmp(&stated, "version ", prefix) != 0, file_.path(),
+            ": expected safetensors, found a pointer of Git LFS: run `git lfs pull` where it was cloned");
     require(stated <= static_cast<std::uint64_t>(most), file_.path(), ": expected a header of at most ", most,
             " bytes, the first 8 bytes say ", stated);
     const auto length = static_cast<index_t>(stated);

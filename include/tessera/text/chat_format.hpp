@@ -26,7 +26,8 @@ class ChatFormat {
   /// Recognises a template; `where` is for messages.
   explicit ChatFormat(const text::ChatTemplate& source, const std::string& where = "chat_template") {
     constexpr std::string_view remedy =
-        "; without a chat format a model still continues text: give the prompt itself, with the marks of its format";
+        "; without a chat format a model still continues text: give the prompt itself, with the marks of its format, "
+        "to `tessera generate --prompt`";
     require(!source.source.empty(), where, ": expected a chat template (chat_template.jinja, or chat_template in ",
             "tokenizer_config.json), found none", remedy);
     const text::CanonicalTemplate canonical(source.source);
