@@ -169,7 +169,7 @@ int bench(const BenchOptions& o) {
       continue;
     }
     for (Json row : Json::parse(*text)) {
-      if (!o.preset.empty()) row["model"] = o.preset;
+      if (!o.preset.empty()) row["model"] = o.layers > 0 ? fmt::format("{}, {} layers", o.preset, o.layers) : o.preset;
       row.update(where);
       const std::string line = row.dump() + "\n";
       if (file.is_open())
