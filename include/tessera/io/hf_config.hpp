@@ -118,7 +118,8 @@ inline void refuse_unsupported(const JsonObject& config, const Family& family) {
 /// What is there where a model's folder was expected, and what to do about it.
 inline std::string_view in_place_of_model(const std::filesystem::path& folder) {
   std::error_code unused;
-  if (folder.extension() == ".gguf") return "GGUF, which is not read: get the model's own files, in safetensors";
+  if (folder.extension() == ".gguf")
+    return "GGUF; `tessera quantize FILE.gguf --format int8 --out DIR` makes a folder of it";
   if (!std::filesystem::exists(folder, unused))
     return "no such folder; `hf download NAME --local-dir FOLDER` gets a published model";
   return std::filesystem::is_directory(folder, unused) ? "none" : "a file: name the folder that it is in";
