@@ -51,7 +51,7 @@ int perplexity(Communicator comm, const PerplexityOptions& options) {
             " positions, found ", options.context);
     return scored_pieces(options, opened);
   });
-  const auto model = program::make_model(comm, opened, options.model, options.context, options.context);
+  const auto model = program::make_model(comm, opened, options.model, options.context, options.context).model;
   std::optional<program::Opened> opened_reference;
   std::unique_ptr<AnyModel> reference;
   if (!options.reference.empty()) {
@@ -63,7 +63,7 @@ int perplexity(Communicator comm, const PerplexityOptions& options) {
       require(opened_reference->config.vocab == opened.config.vocab, options.reference, ": expected a vocabulary of ",
               opened.config.vocab, " tokens, as ", options.model.model, " has, found ", opened_reference->config.vocab);
     });
-    reference = program::make_model(comm, *opened_reference, stored, options.context, options.context);
+    reference = program::make_model(comm, *opened_reference, stored, options.context, options.context).model;
   }
   const bool speaks = comm.rank() == 0;
   index_t total = 0;
