@@ -46,7 +46,7 @@ template <MultipliesBf16 B>
 
 /// Collective. As multiply_floats(), for weights that multiplies_in_bf16().
 template <MultipliesBf16 B, class ProductAt>
-void multiply_bf16(Worker& worker, ConstActivations x, const ProductAt& product_at, index_t products, Range mine) {
+void multiply_bf16(Worker& worker, ConstActivations x, const ProductAt& product_at, index_t products, Shares shares) {
   const auto pairs_at = [&](index_t i) {
     Product product = product_at(i);
     for (std::size_t p = 0; p < static_cast<std::size_t>(product.weight.count); ++p) {
@@ -54,7 +54,7 @@ void multiply_bf16(Worker& worker, ConstActivations x, const ProductAt& product_
     }
     return product;
   };
-  multiply_floats<Bf16Pairs<B>>(worker, round_to_pairs<B>(worker, x), pairs_at, products, mine);
+  multiply_floats<Bf16Pairs<B>>(worker, round_to_pairs<B>(worker, x), pairs_at, products, shares);
 }
 
 }  // namespace tessera

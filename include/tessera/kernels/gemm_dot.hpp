@@ -18,6 +18,10 @@ namespace tessera {
 /// Tokens that the dot products are made for, at most.
 inline constexpr index_t dot_tokens_limit = 32;
 
+/// Rows of weights that a worker takes at a time: long enough for the prefetcher (64 rows of 1024 bf16 are 128 KiB),
+/// short enough that a core which gets less of the memory's bandwidth keeps the others waiting for microseconds only.
+inline constexpr index_t dot_part = 64;
+
 /// Sizes of the tile of dot products that the registers of backend B allow.
 template <SimdBackend B>
 struct DotShape {

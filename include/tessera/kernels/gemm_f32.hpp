@@ -12,13 +12,13 @@ namespace tessera {
 template <SimdBackend B>
 inline constexpr index_t dot_tokens = 24;
 
-/// Collective. The products of x with the rows `mine` of all products; all workers' rows tile the products.
+/// Collective. The products of x with all rows of the products, of which `shares` gives each worker its own.
 template <SimdBackend B, class ProductAt>
-void multiply_floats(Worker& worker, ConstActivations x, const ProductAt& product_at, index_t products, Range mine) {
+void multiply_floats(Worker& worker, ConstActivations x, const ProductAt& product_at, index_t products, Shares shares) {
   if (x.rows <= dot_tokens<B>) {
-    multiply_dots<B>(x, product_at, products, mine);
+    worker.each_part(shares, dot_part, [&](Range rows) { multiply_dots<B>(x, product_at, products, rows); });
   } else {
-    multiply_panels<B>(worker, x, product_at, products, mine);
+    multiply_panels<B>(worker, x, product_at, products, worker.share(shares));
   }
 }
 

@@ -122,6 +122,7 @@ class Team {
     std::exception_ptr first;
     for (TeamState::Member& member : state_->members) {
       const std::exception_ptr error = std::exchange(member.error, nullptr);
+      member.parts.clear();  // an error may have left some
       if (first == nullptr) first = error;
     }
     if (first != nullptr) std::rethrow_exception(first);

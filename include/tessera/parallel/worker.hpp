@@ -13,6 +13,7 @@
 #include <tessera/core/buffer.hpp>
 #include <tessera/core/trace.hpp>
 #include <tessera/parallel/barrier.hpp>
+#include <tessera/parallel/part_queue.hpp>
 
 namespace tessera {
 
@@ -47,6 +48,7 @@ struct TeamState {
     Scratch scratch;
     std::exception_ptr error;
     TraceLane* lane = nullptr;
+    PartQueue parts;
   };
 
   explicit TeamState(int threads) : members(static_cast<std::size_t>(threads)) {}
@@ -54,6 +56,12 @@ struct TeamState {
   Barrier barrier;
   std::array<Scratch, team_memories> shared;
   std::vector<Member> members;
+};
+
+/// [0, n) in units of `grain`, a share for each worker of a team.
+struct Shares {
+  index_t n = 0;
+  index_t grain = 1;
 };
 
 /// One thread of a team inside Team::run. Every worker runs the same code; calls marked collective are made by all.
@@ -75,6 +83,26 @@ class Worker {
 
   /// This worker's part of [0, n), in units of `grain`.
   [[nodiscard]] Range share(index_t n, index_t grain = 1) const { return partition(n, count_, index_, grain); }
+  [[nodiscard]] Range share(Shares shares) const { return share(shares.n, shares.grain); }
+
+  /// Collective, and followed by a barrier. Calls f(Range) for parts of about `size` until all shares are worked
+  /// through: a worker takes its own from the front, then what others have not begun from the back. For work that waits
+  /// on memory, of which cores do not get the same; who takes a part must not matter to the result.
+  template <class F>
+  void each_part(Shares shares, index_t size, F&& f) {
+    if (count_ == 1) return f(Range{0, shares.n});
+    const auto part_of = [&](int worker, index_t part) {
+      const Range share = partition(shares.n, count_, worker, shares.grain);
+      return Range{share.begin + part * size, std::min(share.end, share.begin + (part + 1) * size)};
+    };
+    PartQueue& mine = queue(index_);
+    mine.fill(ceil_div(share(shares).size(), size));
+    while (const auto part = mine.take_first()) f(part_of(index_, *part));
+    for (int i = 1; i < count_; ++i) {
+      const int other = (index_ + i) % count_;
+      while (const auto part = queue(other).take_last()) f(part_of(other, *part));
+    }
+  }
 
   /// Collective. Worker 0 runs `f` while the others wait.
   template <class F>
@@ -103,6 +131,8 @@ class Worker {
   }
 
  private:
+  [[nodiscard]] PartQueue& queue(int worker) { return team_->members[static_cast<std::size_t>(worker)].parts; }
+
   TeamState* team_;
   int index_;
   int count_;
