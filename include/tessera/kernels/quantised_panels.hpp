@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <utility>
 
 #include <tessera/kernels/quantised_rows.hpp>
@@ -34,6 +35,27 @@ struct QuantisedPanel {
 
 namespace detail {
 
+// Four bytes travel through a transpose as one float. The vectors' loads and stores may alias anything; a float may not.
+template <SimdBackend B>
+typename B::f32 load_units(const std::int8_t* bytes, index_t units) {
+  if constexpr (B::width == 1) {
+    float unit;
+    std::memcpy(&unit, bytes, sizeof unit);
+    return unit;
+  } else {
+    const auto* p = reinterpret_cast<const float*>(bytes);
+    return units == B::width ? B::load(p) : B::load_partial(p, units);
+  }
+}
+template <SimdBackend B>
+void store_units(std::int8_t* bytes, typename B::f32 units) {
+  if constexpr (B::width == 1) {
+    std::memcpy(bytes, &units, sizeof units);
+  } else {
+    B::store(reinterpret_cast<float*>(bytes), units);
+  }
+}
+
 /// Fills a panel with rows from `first` on and blocks [begin, end) of a weight; `expanded` has room for its integers.
 template <SimdBackend B, BlockFormat F>
 void pack_panel(const WeightView& weight, index_t first, index_t vectors, Range blocks, std::int8_t* expanded,
@@ -59,19 +81,18 @@ void pack_panel(const WeightView& weight, index_t first, index_t vectors, Range 
       typename B::f32 square[B::width];
       const index_t units = std::min(W, (depth - k) / 4);
       for (index_t r = 0; r < W; ++r) {
-        const auto* p = reinterpret_cast<const float*>(bytes[static_cast<std::size_t>(r)] + k);
-        square[r] = units == W ? B::load(p) : B::load_partial(p, units);
+        square[r] = load_units<B>(bytes[static_cast<std::size_t>(r)] + k, units);
       }
       B::transpose(square);
       for (index_t i = 0; i < W; ++i) {
         std::int8_t* to = panel.integers + (k + 4 * i) * rows + v * W * 4;
-        B::store(reinterpret_cast<float*>(to), square[i]);
+        store_units<B>(to, square[i]);
         D::store(to, D::as_weights(D::load(to)));
       }
     }
     const auto scales_at = [&](index_t r) { return weight.row_scales(row_of(r)); };
     for (index_t b = 0; b < blocks.size(); b += W) {
-      float square[W * W];
+      float square[W * W] = {};  // not all of it is filled where blocks end
       const index_t n = std::min(W, blocks.size() - b);
       const auto spread = [&](float* to) {
         for (index_t i = 0; i < n; ++i) B::store(to + (b + i) * rows + v * W, B::load(square + i * W));
