@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include <tessera/comm/agree.hpp>
 #include <tessera/io/hf_config.hpp>
 #include <tessera/runtime/load_weights.hpp>
 
@@ -126,7 +127,7 @@ TEST_CASE("quantize refuses what it cannot convert in a sentence, and leaves not
           quantize({(folder / "none").string(), "--format", "int8", "--out", out.string()});
         }).find("expected config.json") != std::string::npos);
   CHECK_THROWS_AS(quantize({demo_folder, "--format", "int5", "--out", out.string()}), CLI::ValidationError);
-  CHECK_THROWS_AS(quantize({demo_folder, "--format", "stored", "--out", out.string()}), CLI::ValidationError);
+  CHECK_THROWS_AS(quantize({demo_folder, "--format", "stored", "--out", out.string()}), UsageError);
   CHECK_FALSE(fs::exists(out));
 
   quantize({demo_folder, "--format", "int8", "--out", out.string()});

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include <tessera/comm/agree.hpp>
 #include <tessera/core/version.hpp>
 #include <tessera/io/config_writer.hpp>
 #include <tessera/io/hf_config.hpp>
@@ -140,10 +141,11 @@ void write_weights(const fs::path& folder, const WeightSource& source, const std
 
 /// The input's config.json, which says from now on who reads its weights.
 std::string config_of_blocks(const std::string& config, const QuantizeOptions& options) {
+  const std::string& lm_head = options.lm_head.empty() ? options.format : options.lm_head;
+  if (options.format == Stored::name && lm_head == Stored::name) return config;  // whoever reads folders reads it
   Json json = parse_json(config, "config.json");
-  json["quantization_config"] = {{"quant_method", detail::own_quantization},
-                                 {"weights", options.format},
-                                 {"lm_head", options.lm_head.empty() ? options.format : options.lm_head}};
+  json["quantization_config"] = {
+      {"quant_method", detail::own_quantization}, {"weights", options.format}, {"lm_head", lm_head}};
   return json.dump(2) + "\n";
 }
 
@@ -160,6 +162,7 @@ struct QuantizeInput {
 QuantizeInput open_quantize_input(const QuantizeOptions& options) {
   QuantizeInput input;
   if (!options.input.ends_with(".gguf")) {
+    if (options.format == Stored::name) throw UsageError("--format stored is for GGUF files: expected int8 or int4");
     require(options.tokenizer.empty(), "--tokenizer is for GGUF files: ", options.input, " has its own");
     constexpr index_t largest_config = index_t{16} << 20;
     input.model = read_config(options.input);
@@ -208,9 +211,11 @@ void add_quantize(CLI::App& app) {
   const auto options = std::make_shared<QuantizeOptions>();
   command->add_option("MODEL", options->input, "Folder with config.json and model.safetensors, or a .gguf file")
       ->required();
-  command->add_option("--format", options->format, "What the weights of the layers become")
+  command
+      ->add_option("--format", options->format,
+                   "What the weights of the layers become; stored: of a GGUF file, bf16, f16 or f32")
       ->required()
-      ->check(CLI::IsMember({"int8", "int4"}));
+      ->check(CLI::IsMember({"stored", "int8", "int4"}));
   command->add_option("--lm-head", options->lm_head, "The same for lm_head (default: as the layers)")
       ->check(CLI::IsMember({"stored", "int8", "int4"}));
   command->add_option("--out", options->out, "folder to write; made where it is missing")->required()->type_name("DIR");
