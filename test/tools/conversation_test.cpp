@@ -4,6 +4,7 @@
 
 #include <tessera/comm/in_process.hpp>
 #include <tessera/comm/loopback.hpp>
+#include <tessera/io/hf_config.hpp>
 
 #include "program/combinations.hpp"
 #include "tessera/conversation.hpp"
