@@ -111,7 +111,7 @@ def defaults():
                                                                                model=model).stderr
     assert 'sampling: greedy' in generate(*ask, '--greedy', model=model).stderr
     assert 'sampling: greedy' in generate(*ask).stderr
-    assert 'temperature' in generate(*ask, '--temperature', '-1', status=1).stderr
+    assert 'temperature' in generate(*ask, '--temperature', '-1', status=2).stderr
 
 
 def says():

@@ -19,6 +19,7 @@ struct Block {
   index_t bytes = 0;
 };
 
+/// The blocks of a type.
 [[nodiscard]] constexpr Block block_of(GgufType type) {
   switch (type) {
     case GgufType::f32: return {1, 4};

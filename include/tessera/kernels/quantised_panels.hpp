@@ -24,7 +24,7 @@ struct QuantisedShape {
   static constexpr index_t blocks = depth / weight_block;
 };
 
-/// A panel of up to QuantisedShape<B>::rows rows and ::depth columns; rows that are missing are copies of the last.
+/// A panel of up to QuantisedShape<B>::rows rows and QuantisedShape<B>::depth columns; rows that are missing are copies of the last.
 template <SimdBackend B>
 struct QuantisedPanel {
   using Shape = QuantisedShape<B>;
