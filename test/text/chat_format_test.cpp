@@ -6,7 +6,7 @@
 #include <tessera/text/chat_format.hpp>
 
 #include "golden.hpp"
-#include "scratch_folder.hpp"
+#include "io/temp_folder.hpp"
 
 using namespace tessera;
 
@@ -98,25 +98,25 @@ TEST_CASE("an empty conversation and an unknown role are refused") {
 }
 
 TEST_CASE("a folder's template is chat_template.jinja, then the configuration's, by name where there are several") {
-  const ScratchFolder folder;
+  const test::TempFolder folder;
   CHECK_THROWS_WITH(ChatFormat::load(folder.path()), Catch::Contains("found none"));
   const std::string chatml = text::read_file(golden::folder("chat") / "chatml.jinja");
   const std::string llama3 = text::read_file(golden::folder("chat") / "llama3.jinja");
   text::Json config;
   config["bos_token"] = {{"content", "<bos>"}, {"lstrip", false}};
   config["chat_template"] = llama3;
-  folder.write("tokenizer_config.json", config.dump());
+  test::write_file(folder / "tokenizer_config.json", config.dump());
   CHECK(ChatFormat::load(folder.path()).name() == "llama3");
   CHECK(ChatFormat::load(folder.path()).render({{{"user", "x"}}}, false) ==
         "<bos><|start_header_id|>user<|end_header_id|>\n\nx<|eot_id|>");
   config["chat_template"] = {{{"name", "tool_use"}, {"template", chatml}}, {{"name", "default"}, {"template", llama3}}};
-  folder.write("tokenizer_config.json", config.dump());
+  test::write_file(folder / "tokenizer_config.json", config.dump());
   CHECK(ChatFormat::load(folder.path()).name() == "llama3");
   config["chat_template"] = {{{"name", "tool_use"}, {"template", chatml}}, {{"name", "rag"}, {"template", chatml}}};
-  folder.write("tokenizer_config.json", config.dump());
+  test::write_file(folder / "tokenizer_config.json", config.dump());
   CHECK_THROWS_WITH(ChatFormat::load(folder.path()), Catch::Contains("named default, found tool_use, rag"));
-  folder.write("chat_template.jinja", chatml);
+  test::write_file(folder / "chat_template.jinja", chatml);
   config["chat_template"] = llama3;
-  folder.write("tokenizer_config.json", config.dump());
+  test::write_file(folder / "tokenizer_config.json", config.dump());
   CHECK(ChatFormat::load(folder.path()).name() == "chatml");
 }

@@ -7,7 +7,7 @@
 
 #include "catch.hpp"
 #include "golden.hpp"
-#include "scratch_folder.hpp"
+#include "io/temp_folder.hpp"
 
 #ifdef TESSERA_SENTENCEPIECE
 #include <sentencepiece_trainer.h>
@@ -72,7 +72,7 @@ std::string llama2_model() {
   return file.finish();
 }
 
-std::string model_file_refusal(const ScratchFolder& folder) {
+std::string model_file_refusal(const test::TempFolder& folder) {
   try {
     (void)Tokenizer::load(folder.path());
   } catch (const Error& error) {
@@ -100,8 +100,8 @@ class Sentences final : public sentencepiece::SentenceIterator {
 };
 
 TEST_CASE("the Llama 2 cases hold for a tokenizer.model alone") {
-  const ScratchFolder folder;
-  folder.write("tokenizer.model", llama2_model());
+  const test::TempFolder folder;
+  test::write_file(folder / "tokenizer.model", llama2_model());
   const Tokenizer tokenizer = Tokenizer::load(folder.path());
   std::size_t checked = 0;
   for (const golden::Case& c : golden::cases(golden::folder("tokenizers/llama2"))) {
@@ -117,10 +117,10 @@ TEST_CASE("the Llama 2 cases hold for a tokenizer.model alone") {
 }
 
 TEST_CASE("tokenizer_config.json says what stands around a text of a tokenizer.model, and where a space begins it") {
-  const ScratchFolder folder;
-  folder.write("tokenizer.model", llama2_model());
+  const test::TempFolder folder;
+  test::write_file(folder / "tokenizer.model", llama2_model());
   const auto encoded = [&](const char* config, std::string_view text) {
-    folder.write("tokenizer_config.json", config);
+    test::write_file(folder / "tokenizer_config.json", config);
     return Tokenizer::load(folder.path()).encode(text);
   };
   const std::vector<token_t> a = encoded(R"({"add_bos_token": false})", "a");
@@ -166,9 +166,9 @@ TEST_CASE("models that SentencePiece trains encode and decode as SentencePiece d
 }
 
 TEST_CASE("a tokenizer.model that is none is refused") {
-  const ScratchFolder folder;
+  const test::TempFolder folder;
   for (const std::string& bytes : {std::string(), std::string("no model"), llama2_model().substr(0, 1000)}) {
-    folder.write("tokenizer.model", bytes);
+    test::write_file(folder / "tokenizer.model", bytes);
     CHECK(model_file_refusal(folder).find("tokenizer.model: expected a SentencePiece model") != std::string::npos);
   }
 }
@@ -176,8 +176,8 @@ TEST_CASE("a tokenizer.model that is none is refused") {
 #else
 
 TEST_CASE("a build without libsentencepiece says what to do with a tokenizer.model") {
-  const ScratchFolder folder;
-  folder.write("tokenizer.model", llama2_model());
+  const test::TempFolder folder;
+  test::write_file(folder / "tokenizer.model", llama2_model());
   CHECK(model_file_refusal(folder).find("install libsentencepiece-dev") != std::string::npos);
 }
 

@@ -4,7 +4,7 @@
 
 #include "catch.hpp"
 #include "golden.hpp"
-#include "scratch_folder.hpp"
+#include "io/temp_folder.hpp"
 
 using namespace tessera;
 using text::Json;
@@ -182,12 +182,12 @@ TEST_CASE("the configuration's added_tokens_decoder adds tokens and changes flag
 }
 
 TEST_CASE("a folder without tokenizer.json is refused with the path") {
-  const ScratchFolder folder;
-  CHECK_THROWS_WITH(Tokenizer::load(folder.path()), Catch::Contains((folder.path() / "tokenizer.json").string()));
-  folder.write("tokenizer.model", "");
-  CHECK_THROWS_WITH(Tokenizer::load(folder.path()), Catch::Contains((folder.path() / "tokenizer.model").string()));
-  folder.write("tokenizer.json", small().dump());
+  const test::TempFolder folder;
+  CHECK_THROWS_WITH(Tokenizer::load(folder.path()), Catch::Contains((folder / "tokenizer.json").string()));
+  test::write_file(folder / "tokenizer.model", "");
+  CHECK_THROWS_WITH(Tokenizer::load(folder.path()), Catch::Contains((folder / "tokenizer.model").string()));
+  test::write_file(folder / "tokenizer.json", small().dump());
   CHECK(Tokenizer::load(folder.path()).vocab_size() == 10);
-  folder.write("tokenizer_config.json", "{");
+  test::write_file(folder / "tokenizer_config.json", "{");
   CHECK_THROWS_WITH(Tokenizer::load(folder.path()), Catch::Contains("tokenizer_config.json: expected JSON"));
 }
