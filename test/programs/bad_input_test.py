@@ -12,12 +12,13 @@ import subprocess
 import sys
 import tempfile
 
+import tally
+
 examples, tools, golden, demo, ranks, *MPIEXEC = sys.argv[1:]
 GENERATE = os.path.join(examples, 'example_generate')
 PREFILL = os.path.join(examples, 'example_qwen3_prefill')
 TESSERA = os.path.join(tools, 'tessera')
 PATIENCE = 60  # a machine under load is slow, a hang is for ever
-failed = passed = 0
 
 
 def run(command, stdin=''):
@@ -31,7 +32,6 @@ def left_behind(program):
 
 def check(name, command, status, text, program=GENERATE, stdin=''):
     """The command ends with `status`, and one line of standard error says `text` (a regular expression)."""
-    global failed, passed
     problems = []
     try:
         result = run(command, stdin)
@@ -48,8 +48,7 @@ def check(name, command, status, text, program=GENERATE, stdin=''):
         problems.append('it hangs')
     if left_behind(program):
         problems.append('a rank was left behind')
-    failed, passed = (failed + 1, passed) if problems else (failed, passed + 1)
-    print('not ok' if problems else 'ok', '-', name, *problems)
+    tally.check(name, not problems, *problems)
 
 
 def folder(change):
@@ -171,5 +170,4 @@ try:
     check('good input', mpi + [GENERATE, '--model', good] + ids, 0, '')
 finally:
     shutil.rmtree(scratch)
-print(f'{passed} passed, {failed} failed')
-sys.exit(1 if failed else 0)
+tally.end()

@@ -3,6 +3,7 @@
 
 usage: chat_test.py TESSERA DEMO_DIR RANKS EDITING MPIEXEC [TEST...]        EDITING: yes when the build has libedit
 """
+import functools
 import json
 import os
 import pty
@@ -16,6 +17,8 @@ import tempfile
 import termios
 import time
 
+from tally import end, test
+
 tessera, demo, ranks, editing, mpiexec = sys.argv[1:6]
 tessera = os.path.abspath(tessera)  # as the ranks are started: processes are found by it
 CHOSEN = sys.argv[6:]  # names of tests; none: all
@@ -23,7 +26,6 @@ PATIENCE = 60  # a machine under load is slow, a hang is for ever
 ANSWERS = {'tessera': 'a small square tile of stone or glass used in making mosaics.',
            'mosaic': 'art consisting of a design made of small pieces of colored stone or glass.'}
 CTRL_C, CTRL_D, UP, LEFT, BACKSPACE = '\x03', '\x04', '\x1b[A', '\x1b[D', '\x7f'
-failed = passed = 0
 
 
 class Terminal:
@@ -84,16 +86,13 @@ def expect_no_ranks():
         time.sleep(0.1)
 
 
-def test(act):
-    global failed, passed
-    try:
+def alone(act):
+    """The test, after which no rank may be left."""
+    @functools.wraps(act)
+    def and_no_ranks():
         act()
         expect_no_ranks()
-        passed += 1
-        print('ok -', act.__doc__)
-    except AssertionError as problem:
-        failed += 1
-        print('not ok -', act.__doc__, '-', problem)
+    return and_no_ranks
 
 
 def endless_model():
@@ -270,8 +269,7 @@ try:
     for act in (answers, *((edits, other_characters) if editing == 'yes' else ()), commands, interrupts, full, ended_from_outside,
                 *((ranks_killed,) if int(ranks) > 1 else ()), bad_model, pipes, under_mpiexec):
         if not CHOSEN or act.__name__ in CHOSEN:
-            test(act)
+            test(alone(act))
 finally:
     shutil.rmtree(scratch)
-print(f'{passed} passed, {failed} failed')
-sys.exit(1 if failed else 0)
+end()

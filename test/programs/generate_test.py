@@ -14,12 +14,13 @@ import subprocess
 import sys
 import tempfile
 
+from tally import end, test
+
 tessera, example, demo, tokenizers, chats = sys.argv[1:6]
 CHOSEN = sys.argv[6:]  # names of tests; none: all
 WORDS = ['tessera', 'mosaic', 'a small square', 'tile', 'glass and stone, or what else there is', 'river', 'oak']
 SAMPLED = ['--temperature', '1.3', '--top-k', '40', '--top-p', '0.95', '--seed', '11']
 PATIENCE = 60  # a machine under load is slow, a hang is for ever
-failed = passed = 0
 
 
 def run(command, ranks=1, status=0):
@@ -31,17 +32,6 @@ def run(command, ranks=1, status=0):
 
 def generate(*options, model=demo, ranks=1, status=0):
     return run([tessera, 'generate', '--model', model, '--threads', '1', *options], ranks, status)
-
-
-def test(act):
-    global failed, passed
-    try:
-        act()
-        passed += 1
-        print('ok -', act.__doc__)
-    except (AssertionError, subprocess.TimeoutExpired) as problem:
-        failed += 1
-        print('not ok -', act.__doc__, '-', problem)
 
 
 def equal(found, expected, of=''):
@@ -239,5 +229,4 @@ try:
             test(act)
 finally:
     shutil.rmtree(scratch)
-print(f'{passed} passed, {failed} failed')
-sys.exit(1 if failed else 0)
+end()

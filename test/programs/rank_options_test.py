@@ -11,10 +11,11 @@ import subprocess
 import sys
 import tempfile
 
+from tally import check, end
+
 tessera, golden, *mpiexec = sys.argv[1:]
 model = os.path.join(golden, 'qwen3-tiny')
 prompt = ','.join(str(7 * i % 300) for i in range(150))
-failed = passed = 0
 
 
 def logits_of(path):
@@ -34,12 +35,6 @@ def run(ranks, *options):
         result = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert result.returncode == 0, result.stderr
         return logits_of(file.name), result.stderr
-
-
-def check(name, holds, *details):
-    global failed, passed
-    failed, passed = (failed, passed + 1) if holds else (failed + 1, passed)
-    print('ok' if holds else 'not ok', '-', name, *(() if holds else details))
 
 
 def error_of(logits, exact):
@@ -78,5 +73,4 @@ for wire, least, most in (('bf16', 1e-6, 0.15), ('q8', 1e-6, 0.4)):
 own, said = run(2, '--collectives', 'mpi-own')
 check('--collectives mpi-own: near', error_of(own, exact) < 1e-3)
 check('--collectives mpi-own: the report says so', 'an order of its own' in said, said)
-print(f'{passed} passed, {failed} failed')
-sys.exit(1 if failed else 0)
+end()
