@@ -30,7 +30,7 @@ struct Options {
   index_t layers = 0;
   std::string phase = "both";
   std::string mode, method, attention;
-  bool mode_given = false, method_given = false;
+  bool mode_given = false, method_given = false, gen_len_given = false;
   std::vector<index_t> prompt_len = {128};
   index_t gen_len = 64;
   index_t batch_size = 1;
@@ -129,6 +129,7 @@ void add_options(CLI::App& app, Options& o) {
       ->capture_default_str();
   app.add_option("--trace", o.trace,
                  "Write what every thread did in one further iteration of each row, for ui.perfetto.dev")
+      ->excludes(app.get_option("--verify"))
       ->type_name("FILE");
   app.add_option("--peak-mib", o.peak_mib, "MiB that are read to find the machine's bandwidth")
       ->check(CLI::Range(1, 1 << 20))
@@ -138,6 +139,7 @@ void add_options(CLI::App& app, Options& o) {
     o.only_verify = app.count("--verify") > 0;
     o.mode_given = app.count("--mode") > 0;
     o.method_given = app.count("--method") > 0;
+    o.gen_len_given = app.count("--gen-len") > 0;
     if (app.count("--model") + app.count("--preset") == 0) throw CLI::RequiredError("--model DIR or --preset NAME");
     if (o.attention.empty()) return;
     if (app.count("--parallel-strategy") == 0) o.model.parallel_strategy = "headwise";
@@ -213,6 +215,8 @@ int run(Communicator comm, int argc, char** argv, Clock::time_point begin) {
   if (!o.attention.empty() && speaks && !o.model.quiet)
     fmt::print(stderr, "benchmark_qwen3: --attention is deprecated: use --parallel-strategy {} --attention-algo {}\n",
                o.model.parallel_strategy, o.model.attention_algo);
+  if (o.gen_len_given && o.phase == "prefill" && speaks && !o.model.quiet)
+    fmt::print(stderr, "benchmark_qwen3: --gen-len is about decode and changes nothing under --phase prefill\n");
 
   std::optional<program::RandomModel> random;
   if (!o.preset.empty()) {

@@ -11,19 +11,14 @@ import subprocess
 import sys
 import tempfile
 
+from tally import check, end
+
 tools, golden, mpiexec, root = sys.argv[1:]
 BENCHMARK = os.path.join(tools, 'benchmark_qwen3')
 TESSERA = os.path.join(tools, 'tessera')
 MODEL = os.path.join(golden, 'qwen3-tiny')
 SMALL = {'--model': MODEL, '--prompt-len': '16', '--gen-len': '3', '--iters': '2', '--warmup': '0', '--peak-mib': '8',
          '--threads': '1'}
-failed = passed = 0
-
-
-def check(name, good, why=''):
-    global failed, passed
-    failed, passed = (failed, passed + 1) if good else (failed + 1, passed)
-    print('ok' if good else 'not ok', '-', name, '' if good else why)
 
 
 def run(*arguments, ranks=1, program=BENCHMARK):
@@ -78,6 +73,9 @@ check('--attention standard, and that it is deprecated',
 streaming = rows('--phase', 'prefill', '--attention', 'standard', '--attention-algo', 'online_softmax')[0]
 check('new options win over --attention', streaming.get('attention_algo') == 'online_softmax')
 
+said = run('--model', MODEL, '--phase', 'prefill', '--gen-len', '3', '--prompt-len', '8', '--iters', '1', '--peak-mib', '8').stderr
+check('--gen-len under --phase prefill is said to change nothing', said.count('--gen-len is about decode') == 1, said)
+
 blocks = rows('--phase', 'prefill', '--q-block-size', '16', '--kv-block-size', '5')[0]
 check('block sizes', path(blocks, 'q_block_size', 'kv_block_size') == (16, 5), blocks)
 batch = rows('--phase', 'decode', '--batch-size', '3')[0]
@@ -120,6 +118,7 @@ refused('with and without a cache', 'excludes', '--use-kv-cache', '--no-kv-cache
 refused('a comparison of caches without decode', 'about decode', '--phase', 'prefill', '--compare-kv-cache')
 refused('no cache without decode', 'about decode', '--phase', 'prefill', '--no-kv-cache')
 refused('ids that are none', '--verify: expected ids', '--verify', '1,x')
+refused('a trace of what is not timed', 'excludes', '--verify', '--trace', 'trace.json')
 refused('more words and none', 'excludes', '--verbose', '--quiet')
 check('no model', 'DIR or --preset' in run('--phase', 'prefill').stderr)
 
@@ -153,5 +152,4 @@ with tempfile.TemporaryDirectory() as folder:
         check('plot_bench draws four pictures', result.returncode == 0 and
               all(os.path.getsize(os.path.join(folder, f'{name}.svg')) > 1000 for name in names), result.stderr)
 
-print(f'{passed} passed, {failed} failed')
-sys.exit(1 if failed else 0)
+end()

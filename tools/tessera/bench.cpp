@@ -102,7 +102,7 @@ std::string command_of(const BenchOptions& o, const std::string& model, const Ru
   add("--parallel-strategy", run.strategy);
   add("--attention-algo", run.algorithm);
   add("--prompt-len", joined(o.prompt_len));
-  add("--gen-len", std::to_string(o.gen_len));
+  if (o.phase != "prefill") add("--gen-len", std::to_string(o.gen_len));
   add("--batch-size", std::to_string(run.batch_size));
   add("--iters", std::to_string(o.iters));
   add("--warmup", std::to_string(o.warmup));
