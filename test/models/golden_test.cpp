@@ -25,7 +25,7 @@ std::vector<index_t> inner_sizes(const Combination& row, index_t ranks) {
 /// Whether the sharding takes so many ranks; nothing but their number may be a reason that it does not.
 bool can_use(const Combination& row, const ModelConfig& config, const Ranks& ranks) {
   try {
-    row.check(config, ranks);
+    row.arithmetic.check(config, ranks);
     return true;
   } catch (const Error&) {
     CHECK((ranks.size > config.heads || ranks.size % ranks.inner != 0));

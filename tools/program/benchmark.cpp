@@ -10,20 +10,13 @@
 
 #include "program/combinations.hpp"
 #include "program/golden.hpp"
+#include "program/machine_memory.hpp"
 
 namespace tessera::program {
 
 namespace {
 
 double seconds_now() { return static_cast<double>(trace_clock()) / 1e9; }
-
-/// Private memory of this process that is not a clean copy of a file, in bytes; 0 where the system does not say.
-index_t private_dirty_bytes() {
-  std::ifstream file("/proc/self/smaps_rollup");
-  for (std::string line; std::getline(file, line);)
-    if (line.rfind("Private_Dirty:", 0) == 0) return std::stoll(line.substr(14)) * 1024;
-  return 0;
-}
 
 /// A batch of sequences in step: prompts together in chunks, then a token of each at a time.
 class Batch {

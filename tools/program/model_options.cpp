@@ -37,8 +37,7 @@ std::string joined(const std::vector<std::string>& names) {
 
 }  // namespace
 
-void add_model_options(CLI::App& app, ModelOptions& options) {
-  add_run_options(app, options);
+void add_sharding_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--parallel-strategy", options.parallel_strategy,
                  "How the ranks split the model: " + joined(typed_strategies()) +
                      "; N groups of M neighbours, e.g. sequence:2xheadwise:2")
@@ -50,6 +49,11 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->type_name("NAME");
   app.add_option("--shares", options.shares, "How the ranks share the work, e.g. 3,1 (default: equally)")
       ->type_name("LIST");
+}
+
+void add_model_options(CLI::App& app, ModelOptions& options) {
+  add_run_options(app, options);
+  add_sharding_options(app, options);
   app.add_option("--attention-algo", options.attention_algo, "How attention weighs its keys")
       ->check(CLI::IsMember(names_of(&Combination::softmax)))
       ->capture_default_str();
@@ -58,10 +62,7 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->capture_default_str();
 }
 
-void add_run_options(CLI::App& app, ModelOptions& options) {
-  app.add_option("--model", options.model, "Folder with config.json and model.safetensors")
-      ->required()
-      ->type_name("DIR");
+void add_weight_options(CLI::App& app, ModelOptions& options) {
   const auto formats = CLI::IsMember({Stored::name.data(), Int8Blocks::name.data(), Int4Blocks::name.data()});
   app.add_option("--weights", options.weights, "Convert the weights of the layers at load")
       ->check(formats)
@@ -72,6 +73,13 @@ void add_run_options(CLI::App& app, ModelOptions& options) {
                  "32, f32 widens the weights")
       ->check(CLI::IsMember({"int8", "f32"}))
       ->capture_default_str();
+}
+
+void add_run_options(CLI::App& app, ModelOptions& options) {
+  app.add_option("--model", options.model, "Folder with config.json and model.safetensors")
+      ->required()
+      ->type_name("DIR");
+  add_weight_options(app, options);
   app.add_option("--compute", options.compute,
                  "What products with bf16 weights are computed in; bf16 rounds activations to it, and is faster for "
                  "prompts where the processor multiplies bf16")
@@ -112,6 +120,8 @@ void add_run_options(CLI::App& app, ModelOptions& options) {
       ->check(CLI::NonNegativeNumber)
       ->type_name("SECONDS")
       ->capture_default_str();
+  app.add_flag("--ignore-memory", options.ignore_memory,
+               "Start even where the machine has less free memory than the ranks will take");
   app.add_flag("--quiet", options.quiet, "Say nothing on standard error but errors");
 }
 

@@ -32,7 +32,8 @@ struct ModelOptions {
   std::string overlap = "auto";      ///< auto, on, off
   std::string binding = "auto";      ///< auto, none
   double timeout = 600;
-  bool quiet = false;  ///< says nothing on standard error but errors
+  bool ignore_memory = false;  ///< start even where the plan says that it will not fit
+  bool quiet = false;          ///< says nothing on standard error but errors
 };
 
 /// What the model reads first.
@@ -47,6 +48,9 @@ struct PromptOptions {
 
 /// All of them.
 void add_model_options(CLI::App& app, ModelOptions& options);
+/// Of these, how the ranks split the model; and what weights are converted to.
+void add_sharding_options(CLI::App& app, ModelOptions& options);
+void add_weight_options(CLI::App& app, ModelOptions& options);
 /// Those that choose no policies, for a program whose policies are fixed.
 void add_run_options(CLI::App& app, ModelOptions& options);
 /// `with_file` adds --prompt-file. One of the sources is required.

@@ -11,6 +11,9 @@
 #include <tessera/simd/isa.hpp>
 #include <tessera/text/chat_format.hpp>
 
+#include "program/machine_memory.hpp"
+#include "program/memory_check.hpp"
+
 namespace tessera::program {
 
 namespace {
@@ -48,21 +51,35 @@ Tokenizer load_tokenizer(const std::filesystem::path& folder) {
   return Tokenizer::load(folder);
 }
 
+MemoryPlan memory_plan_of(const Opened& opened, const ModelOptions& options, index_t ranks) {
+  return memory_plan(options, opened.config, opened.stored, ranks);
+}
+
 }  // namespace
 
 Opened open_model(Communicator comm, const ModelOptions& options, bool needs_tokenizer) {
   const Placement placement = take_cores(comm, options.threads, options.binding == "auto");
-  return agree(comm, [&] {
-    Opened opened;
-    opened.placement = placement;
-    opened.config = read_config(options.model);
+  std::optional<Checkpoint> checkpoint;
+  Opened opened = agree(comm, [&] {
+    Opened found;
+    found.placement = placement;
+    found.config = read_config(options.model);
     const Policies policies = chosen_policies(options, comm.size());
-    policies.combination->check(opened.config, policies.ranks(comm));
-    opened.weights =
-        load_weights(Checkpoint::open(options.model), opened.config, chosen_formats(options), placement.share.threads);
-    if (needs_tokenizer) opened.tokenizer = load_tokenizer(options.model);
-    return opened;
+    policies.combination->arithmetic.check(found.config, policies.ranks(comm));
+    checkpoint = Checkpoint::open(options.model);
+    found.stored = stored_type(*checkpoint, found.config);
+    return found;
   });
+  // Weights that are converted take memory at once; how much more the model wants is known when it is made.
+  const MemoryPlan plan = memory_plan_of(opened, options, comm.size());
+  if (plan.converts && !options.ignore_memory) require_memory(comm, plan, {.max_tokens = 1, .max_positions = 1});
+  agree(comm, [&] {
+    opened.weights =
+        load_weights(std::move(*checkpoint), opened.config, chosen_formats(options), placement.share.threads);
+    if (needs_tokenizer) opened.tokenizer = load_tokenizer(options.model);
+  });
+  opened.dirty_bytes = private_dirty_bytes();
+  return opened;
 }
 
 std::vector<token_t> prompt_ids(Communicator comm, const Opened& opened, const ModelOptions& options,
@@ -119,6 +136,7 @@ RecordedModel make_model(Communicator comm, const Opened& opened, const ModelOpt
   sizes.overlap = setup.overlap;
   sizes.trace = trace;
   const Policies policies = chosen_policies(options, comm.size());
+  if (!options.ignore_memory) require_memory(comm, memory_plan_of(opened, options, comm.size()), sizes.limits);
   sizes.shares = policies.shares;
   sizes.inner = policies.inner;
   // Recorded above the transport, whatever that is made of: an operation counts once, by what its caller waits.
@@ -134,6 +152,25 @@ RecordedModel make_model(Communicator comm, const Opened& opened, const ModelOpt
 void report_end(AnyModel& model, const ModelOptions& options) {
   const std::string text = model.comm().report();
   if (!options.quiet && model.comm().rank() == 0 && !text.empty()) fmt::print(stderr, "activations: {}\n", text);
+}
+
+void report_memory(AnyModel& model, const Opened& opened, const ModelOptions& options) {
+  if (options.quiet) return;
+  Communicator& comm = model.comm();
+  MemoryPlan plan = memory_plan_of(opened, options, comm.size());
+  plan.converts = false;  // that was before the model was made
+  struct Figures {
+    index_t planned, used;
+  };
+  const Figures mine{own_bytes(plan, comm.rank(), comm.size(), model.limits()),
+                     private_dirty_bytes() - opened.dirty_bytes};
+  std::vector<Figures> all(static_cast<std::size_t>(comm.size()));
+  comm.allgather<Figures>({&mine, 1}, std::span(all), std::vector<index_t>(all.size(), 1));
+  const Figures most =
+      *std::max_element(all.begin(), all.end(), [](const Figures& a, const Figures& b) { return a.used < b.used; });
+  if (comm.rank() == 0)
+    fmt::print(stderr, "own memory of a rank: {:.1f} MB planned, {:.1f} MB used\n",
+               static_cast<double>(most.planned) / 1e6, static_cast<double>(most.used) / 1e6);
 }
 
 WholePrefill prefill_all(AnyModel& model, std::span<const token_t> prompt) {

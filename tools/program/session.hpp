@@ -19,7 +19,9 @@ namespace tessera::program {
 /// What the ranks know before the model is made.
 struct Opened {
   ModelConfig config;
+  DType stored = DType::bf16;  ///< of the checkpoint's matrices
   ModelWeights weights;
+  index_t dirty_bytes = 0;             ///< of this process before the model was made
   Placement placement;                 ///< of this rank, which has taken its cores
   std::optional<Tokenizer> tokenizer;  ///< if the prompt or the result is text
 };
@@ -60,6 +62,10 @@ struct RecordedModel {
 /// Says in the same place what is known at the end of a run only: the error of activations that travelled in fewer
 /// bits.
 void report_end(AnyModel& model, const ModelOptions& options);
+
+/// Says there what a rank was planned to keep for itself and what it keeps, of the rank that keeps the most.
+/// Collective.
+void report_memory(AnyModel& model, const Opened& opened, const ModelOptions& options);
 
 /// Writes `logits` f32 [T, V] and `input_ids` i64 [T] as safetensors.
 void write_logits(const std::string& file, std::span<const token_t> ids, std::span<const float> logits, index_t vocab);

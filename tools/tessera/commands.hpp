@@ -15,6 +15,7 @@ namespace tessera::tools {
 /// Subcommands of one process: they run as the callback of the parse.
 void add_completion(CLI::App& app);
 void add_make_model(CLI::App& app);
+void add_plan(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_tokenize(CLI::App& app);
 

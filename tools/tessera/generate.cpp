@@ -182,6 +182,7 @@ int generate(Communicator comm, const GenerateOptions& options) {
     agree(comm, [&] { write_trace(comm, *trace, options.trace); });
   }
   program::report_end(model, options.model);
+  program::report_memory(model, opened, options.model);
   if (speaks && !options.model.quiet)
     fmt::print(stderr, "world_size: {}\ngenerated_tokens: {}\n{}\n", comm.size(), times.made(),
                times.summary(made.ledger->total().microseconds * 1e-6));

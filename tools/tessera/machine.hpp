@@ -14,6 +14,8 @@
 #include <tessera/core/error.hpp>
 #include <tessera/core/types.hpp>
 
+#include "program/machine_memory.hpp"
+
 namespace tessera::tools {
 
 /// Numbers in order as the kernel writes lists of CPUs: "0-3,8".
@@ -74,21 +76,7 @@ namespace tessera::tools {
   return nodes;
 }
 
-/// Bytes of memory of this machine, and those that a program could take now.
-struct Memory {
-  index_t total = 0;
-  index_t available = 0;
-};
-
-[[nodiscard]] inline Memory memory_of_machine() {
-  Memory memory;
-  std::ifstream file("/proc/meminfo");
-  std::string name, unit;
-  for (index_t kilobytes = 0; file >> name >> kilobytes && std::getline(file, unit);) {
-    if (name == "MemTotal:") memory.total = kilobytes * 1024;
-    if (name == "MemAvailable:") memory.available = kilobytes * 1024;
-  }
-  return memory;
-}
+using program::Memory;
+using program::memory_of_machine;
 
 }  // namespace tessera::tools

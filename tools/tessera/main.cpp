@@ -16,8 +16,8 @@ using namespace tessera;
 namespace {
 
 /// Subcommands that are one process: under mpiexec every rank would do the same work again.
-constexpr std::array<std::string_view, 6> of_one_process = {"bench",      "chat",     "completion",
-                                                            "make-model", "quantize", "tokenize"};
+constexpr std::array<std::string_view, 7> of_one_process = {"bench", "chat",     "completion", "make-model",
+                                                            "plan",  "quantize", "tokenize"};
 
 void require_one_process(const Communicator& comm, int argc, char** argv) {
   if (argc < 2 || comm.size() == 1) return;
@@ -29,7 +29,7 @@ void require_one_process(const Communicator& comm, int argc, char** argv) {
 bool without_mpi(int argc, char** argv) {
   if (argc < 2 || launched_ranks() > 1) return false;
   const std::string_view name = argv[1];
-  return name == "bench" || name == "chat" || name == "completion";
+  return name == "bench" || name == "chat" || name == "completion" || name == "plan";
 }
 
 int run_command(const Communicator& comm, int argc, char** argv) {
@@ -46,6 +46,7 @@ int run_command(const Communicator& comm, int argc, char** argv) {
   tools::add_info(app, action);
   tools::add_make_model(app);
   tools::add_perplexity(app, action);
+  tools::add_plan(app);
   tools::add_quantize(app);
   tools::add_tokenize(app);
   tools::add_verify(app, action);

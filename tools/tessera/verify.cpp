@@ -43,7 +43,7 @@ Cell verify_cell(Communicator comm, const Combination& row, const program::Golde
   Cell cell;
   const index_t inner = inner_size(row, comm.size());
   try {
-    row.check(golden.config, {comm.rank(), comm.size(), {}, inner});
+    row.arithmetic.check(golden.config, {comm.rank(), comm.size(), {}, inner});
   } catch (const Error&) {
     cell.refused = true;
     return cell;

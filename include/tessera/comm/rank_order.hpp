@@ -9,6 +9,7 @@
 #include <tessera/comm/deadline.hpp>
 #include <tessera/comm/operation.hpp>
 #include <tessera/comm/sum.hpp>
+#include <tessera/comm/wire_cost.hpp>
 
 namespace tessera::detail {
 
@@ -178,7 +179,6 @@ class RankOrderOperations final : public Operations {
     return group;
   }
 
-  static constexpr index_t one_shot_bytes = 32 << 10;
   static constexpr index_t slice_grain = 16;  // floats in a cache line
 
   enum class Stage { moving, summed_all, gathered_terms, gathered_slice_terms, summed_slice, dealt_slice, done };

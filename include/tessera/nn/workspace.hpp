@@ -56,6 +56,10 @@ class Workspace {
         std::span(positions_).subspan(static_cast<std::size_t>(computed_before), static_cast<std::size_t>(computed))};
   }
 
+  /// Of the activations of so many rows.
+  [[nodiscard]] static std::size_t bytes(const ModelConfig& config, index_t max_rows, const WeightSlice& widest) {
+    return Workspace(config, max_rows, widest).bytes();  // no page of it is touched
+  }
   [[nodiscard]] std::size_t bytes() const {
     return x_.bytes() + normed_.bytes() + q_.bytes() + kv_.bytes() + attended_.bytes() + hidden_.bytes() +
            partial_.bytes();

@@ -17,14 +17,22 @@ class AllGatherKv {
                                        const Step& step) {
     const index_t head = 2 * config.head_dim;
     Traffic traffic;
-    traffic.add(Collective::allgather, 1, step.rows * slice.kv_heads.size() * head);
+    traffic.add(Collective::allgather, 1, step.rows * slice.kv_heads.size() * head, ranks.size);
     if (past_of(step) == 0) return traffic;
     index_t cached = 0;
     for (index_t r = 0; r < ranks.size; ++r) {
       const CacheLayout theirs = Storage::layout(config, slice, ranks.at(r));
       for (const Segment& s : step.segments) cached += theirs.slots(s.sequence, s.position) * theirs.kv_heads.size();
     }
-    return traffic.add(Collective::allgather, 1, cached * head);
+    return traffic.add(Collective::allgather, 1, cached * head, ranks.size);
+  }
+  /// The new rows of all ranks, the staging cache, and the cached rows of this rank and of all.
+  [[nodiscard]] static index_t exchange_floats(const ModelConfig& config, const WeightSlice& slice, const Ranks& ranks,
+                                               const Limits& limits) {
+    const index_t cached = cached_floats(config, slice, ranks, limits);
+    return limits.max_tokens * 2 * slice.kv_heads.size() * config.head_dim +
+           KvCache::floats({slice.kv_heads, 1, 0}, 1, limits.max_sequences, limits.max_positions, config.head_dim) +
+           cached + cached_floats_of_all(config, slice, ranks, limits);
   }
 
   explicit AllGatherKv(const TokenContext& context)
@@ -40,10 +48,8 @@ class AllGatherKv {
         place_(static_cast<std::size_t>(context.limits.max_tokens)),
         counts_(static_cast<std::size_t>(ranks_.size)) {
     ranks_.shares = shares_;
-    index_t all = 0;
-    for (index_t r = 0; r < ranks_.size; ++r) all += stored_size(r, context.limits);
-    sent_past_ = Buffer<float>(stored_size(ranks_.rank, context.limits));
-    gathered_past_ = Buffer<float>(all);
+    sent_past_ = Buffer<float>(cached_floats(config_, slice_, ranks_, context.limits));
+    gathered_past_ = Buffer<float>(cached_floats_of_all(config_, slice_, ranks_, context.limits));
   }
 
   void begin(const Step& step) {
@@ -140,9 +146,17 @@ class AllGatherKv {
     for (const Segment& s : step_.segments) slots += layout_of(r).slots(s.sequence, s.position);
     return slots * 2 * layout_of(r).kv_heads.size() * config_.head_dim;
   }
-  [[nodiscard]] index_t stored_size(index_t r, const Limits& limits) const {
-    const CacheLayout theirs = layout_of(r);
-    return limits.max_sequences * theirs.capacity(limits.max_positions) * 2 * theirs.kv_heads.size() * config_.head_dim;
+  /// Floats of a layer that a rank's cache can hold, and those of all ranks.
+  [[nodiscard]] static index_t cached_floats(const ModelConfig& config, const WeightSlice& slice, const Ranks& ranks,
+                                             const Limits& limits) {
+    return KvCache::floats(Storage::layout(config, slice, ranks), 1, limits.max_sequences, limits.max_positions,
+                           config.head_dim);
+  }
+  [[nodiscard]] static index_t cached_floats_of_all(const ModelConfig& config, const WeightSlice& slice,
+                                                    const Ranks& ranks, const Limits& limits) {
+    index_t all = 0;
+    for (index_t r = 0; r < ranks.size; ++r) all += cached_floats(config, slice, ranks.at(r), limits);
+    return all;
   }
 
   Communicator comm_;

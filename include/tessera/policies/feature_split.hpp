@@ -19,6 +19,10 @@ class WholeModel {
   [[nodiscard]] static constexpr RowSet kept(const RowSet& computed, const Ranks&) { return computed; }
   /// Of a layer in which the ranks of the inner dimension compute `rows` rows.
   [[nodiscard]] static constexpr Traffic traffic(const ModelConfig&, const Ranks&, index_t /*rows*/) { return {}; }
+  /// Of what is kept for exchanges, here and by a transport, in steps of up to `max_rows` rows.
+  [[nodiscard]] static constexpr index_t exchange_floats(const ModelConfig&, const Ranks&, index_t /*max_rows*/) {
+    return 0;
+  }
 
   explicit WholeModel(const Communicator&, const ModelConfig&, const Ranks&, index_t /*max_rows*/, bool /*overlap*/) {}
 
@@ -73,8 +77,13 @@ class SplitHeads {
     return slice_by_heads(config, ranks);
   }
   [[nodiscard]] static constexpr RowSet kept(const RowSet& computed, const Ranks&) { return computed; }
-  [[nodiscard]] static constexpr Traffic traffic(const ModelConfig& config, const Ranks&, index_t rows) {
-    return Traffic{}.add(Collective::allreduce, 2, 2 * rows * config.hidden);
+  [[nodiscard]] static constexpr Traffic traffic(const ModelConfig& config, const Ranks& ranks, index_t rows) {
+    return Traffic{}.add(Collective::allreduce, 2, 2 * rows * config.hidden, ranks.size);
+  }
+  /// The terms of a sum.
+  [[nodiscard]] static constexpr index_t exchange_floats(const ModelConfig& config, const Ranks& ranks,
+                                                         index_t max_rows) {
+    return ranks.size == 1 ? 0 : max_rows * config.hidden;
   }
 
   SplitHeads(const Communicator& comm, const ModelConfig&, const Ranks&, index_t /*max_rows*/, bool overlap)

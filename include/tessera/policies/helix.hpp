@@ -37,6 +37,9 @@ class HelixOn {
                             ranks.part(config.intermediate, ranks.rank, ffn_grain), ranks.part(config.vocab)};
     return {all_rows(rows), all_rows(rows), slice};
   }
+  [[nodiscard]] static constexpr Plan plan(const ModelConfig& config, const Ranks& ranks, const Step& step) {
+    return plan(config, ranks, step.rows);
+  }
   [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig& config, const Ranks& ranks) {
     const MeshRanks mesh = mesh_of<Shape>(ranks);
     return Cache::layout(config, slice_by_heads(config, mesh.inner), mesh.outer);
@@ -50,12 +53,32 @@ class HelixOn {
 
   /// What a rank asks of its communicators in a layer, for a softmax whose states merge.
   [[nodiscard]] static Traffic traffic(const ModelConfig& config, const Ranks& ranks, const Step& step) {
-    const WeightSlice group = slice_by_heads(config, mesh_of<Shape>(ranks).inner);
+    const MeshRanks mesh = mesh_of<Shape>(ranks);
+    const WeightSlice group = slice_by_heads(config, mesh.inner);
     return SplitHeads::traffic(config, ranks, step.rows)
-        .add(Collective::allgather, 1, step.rows * (group.q_heads.size() + 2 * group.kv_heads.size()) * config.head_dim)
-        .add(Collective::alltoall, 1, step.rows * group.q_heads.size() * (config.head_dim + 2));
+        .add(Collective::allgather, 1, step.rows * row_floats(config, group), mesh.outer.size)
+        .add(Collective::alltoall, 1, step.rows * group.q_heads.size() * (config.head_dim + 2), mesh.outer.size);
   }
-  [[nodiscard]] static Traffic selection_traffic(const ModelConfig&, const Step&) { return {}; }
+  [[nodiscard]] static Traffic selection_traffic(const ModelConfig&, const Ranks&, const Step&) { return {}; }
+  /// Floats of the buffers that its moves touch, where one row of each sequence is wanted and softmax states merge.
+  [[nodiscard]] static index_t exchange_floats(const ModelConfig& config, const Ranks& ranks, const Limits& limits) {
+    const MeshRanks mesh = mesh_of<Shape>(ranks);
+    const WeightSlice group = slice_by_heads(config, mesh.inner);
+    const WeightSlice mine = plan(config, ranks, limits.max_tokens).slice;
+    return limits.max_tokens * (row_floats(config, mine) + 2 * row_floats(config, group)) +  // sent; gathered, unpacked
+           MergeStates::exchange_floats(limits.max_tokens, config.head_dim, group.q_heads.size(), mine.q_heads.size(),
+                                        mesh.outer.size) +
+           SplitHeads::exchange_floats(config, ranks, limits.max_tokens) +
+           RowSelection::exchange_floats(limits.max_sequences, config.hidden);
+  }
+  /// Query heads times keys that a rank's attention visits in a layer: all heads of the group, a stripe of the keys.
+  [[nodiscard]] static index_t pairs(const ModelConfig& config, const Ranks& ranks, const Step& step) {
+    const CacheLayout stripe = layout(config, ranks);
+    index_t keys = 0;
+    for (const Segment& s : step.segments)
+      for (index_t i = 0; i < s.count; ++i) keys += stripe.slots(s.sequence, s.position + i + 1);
+    return keys * slice_by_heads(config, mesh_of<Shape>(ranks).inner).q_heads.size();
+  }
 
   explicit HelixOn(const ShardingContext& context)
       : context_(context),
@@ -110,6 +133,10 @@ class HelixOn {
   }
 
  private:
+  /// Of a row [q | k | v].
+  [[nodiscard]] static constexpr index_t row_floats(const ModelConfig& config, const WeightSlice& slice) {
+    return (slice.q_heads.size() + 2 * slice.kv_heads.size()) * config.head_dim;
+  }
   [[nodiscard]] index_t head_dim() const { return context_.config.head_dim; }
   [[nodiscard]] static constexpr Range part_of(Range heads, const Ranks& ranks) {
     const Range part = ranks.part(heads.size());

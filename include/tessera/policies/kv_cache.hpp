@@ -17,8 +17,14 @@ class KvCache {
         sequences_(sequences),
         head_dim_(head_dim),
         slots_(layout.capacity(max_positions)),
-        keys_(layers * sequences * sequence_size()),
-        values_(layers * sequences * sequence_size()) {}
+        keys_(floats(layout, layers, sequences, max_positions, head_dim) / 2),
+        values_(keys_.size()) {}
+
+  /// Floats of the keys and values of such a cache.
+  [[nodiscard]] static constexpr index_t floats(const CacheLayout& layout, index_t layers, index_t sequences,
+                                                index_t max_positions, index_t head_dim) {
+    return 2 * layers * sequences * layout.kv_heads.size() * layout.capacity(max_positions) * head_dim;
+  }
 
   [[nodiscard]] const CacheLayout& layout() const { return layout_; }
   [[nodiscard]] std::size_t bytes() const { return keys_.bytes() + values_.bytes(); }

@@ -10,6 +10,12 @@ namespace tessera {
 /// context.
 class MergeStates {
  public:
+  /// Of the buffers: all heads' states here and on their way, and those of `mine` heads from every rank.
+  [[nodiscard]] static constexpr index_t exchange_floats(index_t rows, index_t head_dim, index_t heads, index_t mine,
+                                                         index_t ranks) {
+    return rows * (head_dim + 2) * (2 * heads + mine * ranks);
+  }
+
   explicit MergeStates(const StripedContext& context)
       : comm_(context.comm),
         q_heads_(context.q_heads),

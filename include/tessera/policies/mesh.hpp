@@ -25,6 +25,9 @@ class Mesh {
     slice.vocab = ranks.part(config.vocab);  // selected rows are on every rank: all of them share lm_head
     return {Features::kept(computed, inner(ranks)), computed, slice};
   }
+  [[nodiscard]] static constexpr Plan plan(const ModelConfig& config, const Ranks& ranks, const Step& step) {
+    return plan(config, ranks, step.rows);
+  }
   [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig& config, const Ranks& ranks) {
     return Tokens::layout(config, Features::slice(config, inner(ranks)), mesh(ranks));
   }
@@ -44,9 +47,19 @@ class Mesh {
     return traffic += Tokens::traffic(config, Features::slice(config, inner(ranks)), mesh(ranks), step);
   }
   /// What it asks once in a step, to hand the wanted rows to all.
-  [[nodiscard]] static Traffic selection_traffic(const ModelConfig& config, const Step& step) {
+  [[nodiscard]] static Traffic selection_traffic(const ModelConfig& config, const Ranks& ranks, const Step& step) {
     return Traffic{}.add(Collective::allgather, replicated ? 0 : 1,
-                         replicated ? 0 : static_cast<index_t>(step.wanted.size()) * config.hidden);
+                         replicated ? 0 : static_cast<index_t>(step.wanted.size()) * config.hidden, ranks.size);
+  }
+  /// Floats of the buffers that its moves touch, where one row of each sequence is wanted and softmax states merge.
+  [[nodiscard]] static index_t exchange_floats(const ModelConfig& config, const Ranks& ranks, const Limits& limits) {
+    return Features::exchange_floats(config, inner(ranks), max_rows(config, ranks, limits)) +
+           Tokens::exchange_floats(config, Features::slice(config, inner(ranks)), mesh(ranks), limits) +
+           RowSelection::exchange_floats(limits.max_sequences, config.hidden);
+  }
+  /// Query heads times keys that a rank's attention visits in a layer.
+  [[nodiscard]] static index_t pairs(const ModelConfig& config, const Ranks& ranks, const Step& step) {
+    return Tokens::pairs(config, Features::slice(config, inner(ranks)), mesh(ranks), step);
   }
 
   explicit Mesh(const ShardingContext& context)

@@ -23,6 +23,9 @@ class Phased {
     Prefill::check(config, ranks);
     Decode::check(config, ranks);
   }
+  [[nodiscard]] static constexpr Plan plan(const ModelConfig& config, const Ranks& ranks, const Step& step) {
+    return step.is_decode() ? Decode::plan(config, ranks, step.rows) : Prefill::plan(config, ranks, step.rows);
+  }
   [[nodiscard]] static constexpr CacheLayout layout(const ModelConfig& config, const Ranks& ranks) {
     return Prefill::layout(config, ranks);
   }
@@ -36,8 +39,16 @@ class Phased {
   [[nodiscard]] static Traffic traffic(const ModelConfig& config, const Ranks& ranks, const Step& step) {
     return step.is_decode() ? Decode::traffic(config, ranks, step) : Prefill::traffic(config, ranks, step);
   }
-  [[nodiscard]] static Traffic selection_traffic(const ModelConfig& config, const Step& step) {
-    return step.is_decode() ? Decode::selection_traffic(config, step) : Prefill::selection_traffic(config, step);
+  [[nodiscard]] static Traffic selection_traffic(const ModelConfig& config, const Ranks& ranks, const Step& step) {
+    return step.is_decode() ? Decode::selection_traffic(config, ranks, step)
+                            : Prefill::selection_traffic(config, ranks, step);
+  }
+  [[nodiscard]] static index_t exchange_floats(const ModelConfig& config, const Ranks& ranks, const Limits& limits) {
+    return Prefill::exchange_floats(config, ranks, limits) +
+           Decode::exchange_floats(config, ranks, decode_limits(limits));
+  }
+  [[nodiscard]] static index_t pairs(const ModelConfig& config, const Ranks& ranks, const Step& step) {
+    return step.is_decode() ? Decode::pairs(config, ranks, step) : Prefill::pairs(config, ranks, step);
   }
 
   explicit Phased(const ShardingContext& context)

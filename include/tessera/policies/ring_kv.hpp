@@ -26,7 +26,13 @@ class RingKv {
         rows += Cache::layout(config, slice, ranks.at(r)).slots(s.sequence, s.position);
     }
     return Traffic{}.add(Collective::exchange, ranks.size - 1,
-                         ranks.size == 1 ? 0 : rows * slice.kv_heads.size() * 2 * config.head_dim);
+                         ranks.size == 1 ? 0 : rows * slice.kv_heads.size() * 2 * config.head_dim, ranks.size);
+  }
+  /// Two blocks, and the states of this rank's rows.
+  [[nodiscard]] static index_t exchange_floats(const ModelConfig& config, const WeightSlice& slice, const Ranks& ranks,
+                                               const Limits& limits) {
+    const index_t states = std::min(limits.max_tokens, most_rows(ranks, limits)) * slice.q_heads.size();
+    return 2 * block_floats(config, slice, ranks, limits) + states * (config.head_dim + 2);
   }
 
   explicit RingKv(const TokenContext& context)
@@ -41,14 +47,9 @@ class RingKv {
     ranks_.shares = shares_;
     if (overlap_) comm_ = comm_.in_background();
     const Limits& limits = context.limits;
-    const CacheLayout stripe{slice_.kv_heads, ranks_.size, 0};
-    index_t most_rows = 0;
-    for (index_t r = 0; r < ranks_.size; ++r)
-      most_rows = std::max(most_rows, zigzag_rows(limits.max_tokens, ranks_, r).size() + 4);
-    const index_t block_rows = limits.max_sequences * stripe.capacity(limits.max_positions) + most_rows;
-    here_ = Buffer<float>(block_rows * row_size());
-    coming_ = Buffer<float>(block_rows * row_size());
-    const index_t mine = std::min(limits.max_tokens, most_rows);
+    here_ = Buffer<float>(block_floats(config_, slice_, ranks_, limits));
+    coming_ = Buffer<float>(here_.size());
+    const index_t mine = std::min(limits.max_tokens, most_rows(ranks_, limits));
     const index_t heads = slice_.q_heads.size();
     maximum_ = Buffer<float>(mine * heads);
     sum_ = Buffer<float>(mine * heads);
@@ -112,6 +113,18 @@ class RingKv {
     std::vector<AttentionTask> tasks;
   };
 
+  /// New rows of any rank's block.
+  [[nodiscard]] static index_t most_rows(const Ranks& ranks, const Limits& limits) {
+    index_t most = 0;
+    for (index_t r = 0; r < ranks.size; ++r) most = std::max(most, zigzag_rows(limits.max_tokens, ranks, r).size() + 4);
+    return most;
+  }
+  [[nodiscard]] static index_t block_floats(const ModelConfig& config, const WeightSlice& slice, const Ranks& ranks,
+                                            const Limits& limits) {
+    const CacheLayout stripe{slice.kv_heads, ranks.size, 0};
+    const index_t rows = limits.max_sequences * stripe.capacity(limits.max_positions) + most_rows(ranks, limits);
+    return rows * 2 * slice.kv_heads.size() * config.head_dim;
+  }
   [[nodiscard]] index_t row_size() const { return 2 * slice_.kv_heads.size() * config_.head_dim; }
   [[nodiscard]] RowSet mine() const { return zigzag_rows(step_.rows, ranks_, ranks_.rank); }
 

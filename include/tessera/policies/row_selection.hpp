@@ -22,6 +22,9 @@ class RowSelection {
         ordered_(max_rows * cols),
         counts_(static_cast<std::size_t>(ranks)) {}
 
+  /// Of the buffers, when `wanted` rows are asked for at a time.
+  [[nodiscard]] static constexpr index_t exchange_floats(index_t wanted, index_t cols) { return 3 * wanted * cols; }
+
   template <class RowsOf>
   ConstActivations select(Communicator& comm, ConstActivations x, std::span<const index_t> wanted, RowsOf&& rows_of) {
     const RowSet mine = rows_of(comm.rank());

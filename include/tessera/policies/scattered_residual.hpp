@@ -23,10 +23,15 @@ class ScatteredResidual {
     return computed.sub(ranks.part(computed.size()));
   }
 
-  [[nodiscard]] static constexpr Traffic traffic(const ModelConfig& config, const Ranks&, index_t rows) {
+  [[nodiscard]] static constexpr Traffic traffic(const ModelConfig& config, const Ranks& ranks, index_t rows) {
     return Traffic{}
-        .add(Collective::allgather, 2, 2 * rows * config.hidden)
-        .add(Collective::reduce_scatter, 2, 2 * rows * config.hidden);
+        .add(Collective::allgather, 2, 2 * rows * config.hidden, ranks.size)
+        .add(Collective::reduce_scatter, 2, 2 * rows * config.hidden, ranks.size);
+  }
+  /// Gathered rows, a rank's sums, and their terms.
+  [[nodiscard]] static constexpr index_t exchange_floats(const ModelConfig& config, const Ranks& ranks,
+                                                         index_t max_rows) {
+    return (max_rows + (ranks.size == 1 ? 1 : 2) * ceil_div(max_rows, ranks.size)) * config.hidden;
   }
 
   ScatteredResidual(const Communicator& comm, const ModelConfig& config, const Ranks& ranks, index_t max_rows,

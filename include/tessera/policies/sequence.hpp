@@ -4,6 +4,7 @@
 #include <tessera/policies/all_gather_kv.hpp>
 #include <tessera/policies/helix.hpp>
 #include <tessera/policies/mesh.hpp>
+#include <tessera/policies/pass_queries.hpp>
 #include <tessera/policies/phased.hpp>
 #include <tessera/policies/ring_kv.hpp>
 
@@ -18,16 +19,17 @@ class ContextParallel : public Mesh<ZigzagTokens<KvExchange>, WholeModel, Tokens
   using Mesh<ZigzagTokens<KvExchange>, WholeModel, TokensOnly>::Mesh;
 };
 
-/// Context parallel prefill, then Helix decode on the same striped cache.
+/// Context parallel prefill, then Helix decode on the same striped cache. In a later chunk of a prompt queries travel
+/// in place of the cached keys where they are less.
 template <class KvExchange = AllGatherKv<>>
-class Sequence : public Phased<ContextParallel<KvExchange>, Helix> {
+class Sequence : public Phased<ContextParallel<KeysOrQueries<KvExchange>>, Helix> {
  public:
-  using Tokens = ZigzagTokens<KvExchange>;
+  using Tokens = ZigzagTokens<KeysOrQueries<KvExchange>>;
   static constexpr std::string_view name = KvExchange::strategy;
-  using Phased<ContextParallel<KvExchange>, Helix>::Phased;
+  using Phased<ContextParallel<KeysOrQueries<KvExchange>>, Helix>::Phased;
 };
 
-static_assert(PhasePolicy<ContextParallel<AllGatherKv<>>> && ShardingPolicy<Sequence<>>);
-static_assert(PhasePolicy<ContextParallel<RingKv>> && ShardingPolicy<Sequence<RingKv>>);
+static_assert(PhasePolicy<ContextParallel<KeysOrQueries<AllGatherKv<>>>> && ShardingPolicy<Sequence<>>);
+static_assert(PhasePolicy<ContextParallel<KeysOrQueries<RingKv>>> && ShardingPolicy<Sequence<RingKv>>);
 
 }  // namespace tessera

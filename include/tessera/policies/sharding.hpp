@@ -58,13 +58,19 @@ concept ShardingPolicy = requires(S sharding, const ModelConfig& config, const R
   { S::name } -> std::convertible_to<std::string_view>;
   { S::decode_name } -> std::convertible_to<std::string_view>;  // of the policy that runs decode steps
   { S::check(config, ranks) } -> std::same_as<void>;
+  // Arithmetic alone, of one rank: its rows and weights in a step, and what it stores of the cache.
+  { S::plan(config, ranks, step) } -> std::same_as<Plan>;
   { S::layout(config, ranks) } -> std::same_as<CacheLayout>;
   // What memory is planned for: the most rows that a rank computes in a step, and the widest slice of the weights.
   { S::max_rows(config, ranks, Limits{}) } -> std::same_as<index_t>;
   { S::widest(config, ranks) } -> std::same_as<WeightSlice>;
+  // Floats that it keeps for exchanges beside these, where one row of each sequence is wanted and softmax states merge.
+  { S::exchange_floats(config, ranks, Limits{}) } -> std::same_as<index_t>;
+  // Query heads times keys that a rank's attention visits in a layer of the step.
+  { S::pairs(config, ranks, step) } -> std::same_as<index_t>;
   // What a rank asks of its communicators in a layer of the step, and once in it to select rows.
   { S::traffic(config, ranks, step) } -> std::same_as<Traffic>;
-  { S::selection_traffic(config, step) } -> std::same_as<Traffic>;
+  { S::selection_traffic(config, ranks, step) } -> std::same_as<Traffic>;
   sharding.visit(step, [](auto&) {});
 };
 

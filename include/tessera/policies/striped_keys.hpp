@@ -28,14 +28,23 @@ class StripedKeys {
                                        const Step& step) {
     const index_t head = 2 * config.head_dim;
     Traffic traffic;
-    traffic.add(Collective::alltoall, 1, step.rows * provided(config, mesh.all).size() * head);
+    traffic.add(Collective::alltoall, 1, step.rows * provided(config, mesh.all).size() * head, mesh.all.size);
     if (past_of(step) == 0) return traffic;
     const CacheLayout mine = layout(config, {}, mesh);
     index_t slots = 0;
     index_t heads = 0;
     for (const Segment& s : step.segments) slots += mine.slots(s.sequence, s.position);
     for (index_t r = 0; r < mesh.all.size; ++r) heads += slice_by_heads(config, mesh.all.at(r)).kv_heads.size();
-    return traffic.add(Collective::alltoall, 1, slots * heads * head);
+    return traffic.add(Collective::alltoall, 1, slots * heads * head, mesh.all.size);
+  }
+  [[nodiscard]] static index_t exchange_floats(const ModelConfig& config, const WeightSlice& slice,
+                                               const MeshRanks& mesh, const Limits& limits) {
+    return KvCache::floats({slice.kv_heads, 1, 0}, 1, limits.max_sequences, limits.max_positions, config.head_dim) +
+           sent_floats(config, mesh.all, limits) + received_floats(config, mesh.all, limits);
+  }
+  [[nodiscard]] static constexpr index_t pairs(const ModelConfig&, const WeightSlice& slice, const MeshRanks&,
+                                               const Step& step) {
+    return attention_pairs(step, all_rows(step.rows), slice.q_heads.size());
   }
 
   explicit StripedKeys(const TokenContext& context)
@@ -46,19 +55,12 @@ class StripedKeys {
                  config_.head_dim),
         send_counts_(static_cast<std::size_t>(comm_.size())),
         receive_counts_(static_cast<std::size_t>(comm_.size())) {
-    index_t past_sent = 0;
     for (index_t r = 0; r < comm_.size(); ++r) {
       slices_.push_back(slice_by_heads(config_, context.mesh.all.at(r)));
       provided_.push_back(provided(config_, context.mesh.all.at(r)));
-      past_sent += slices_.back().kv_heads.size();
     }
-    const Limits& limits = context.limits;
-    const index_t head = 2 * config_.head_dim;  // a key and a value
-    const index_t slots = limits.max_sequences * CacheLayout{{}, comm_.size(), 0}.capacity(limits.max_positions);
-    const index_t positions = limits.max_sequences * limits.max_positions;
-    sent_ = Buffer<float>(head * std::max(limits.max_tokens * mine().kv_heads.size(), slots * past_sent));
-    received_ =
-        Buffer<float>(head * std::max(limits.max_tokens * config_.kv_heads, positions * mine().kv_heads.size()));
+    sent_ = Buffer<float>(sent_floats(config_, context.mesh.all, context.limits));
+    received_ = Buffer<float>(received_floats(config_, context.mesh.all, context.limits));
   }
 
   void begin(const Step& step) {
@@ -80,6 +82,20 @@ class StripedKeys {
   }
 
  private:
+  /// New rows of the own heads, or the own stripe of everybody's heads: keys and values.
+  [[nodiscard]] static index_t sent_floats(const ModelConfig& config, const Ranks& ranks, const Limits& limits) {
+    index_t heads = 0;
+    for (index_t r = 0; r < ranks.size; ++r) heads += slice_by_heads(config, ranks.at(r)).kv_heads.size();
+    const index_t slots = limits.max_sequences * CacheLayout{{}, ranks.size, 0}.capacity(limits.max_positions);
+    return 2 * config.head_dim *
+           std::max(limits.max_tokens * slice_by_heads(config, ranks).kv_heads.size(), slots * heads);
+  }
+  /// New rows of all heads, of the own stripe at most; or all positions of the own heads.
+  [[nodiscard]] static index_t received_floats(const ModelConfig& config, const Ranks& ranks, const Limits& limits) {
+    const index_t positions = limits.max_sequences * limits.max_positions;
+    return 2 * config.head_dim *
+           std::max(limits.max_tokens * config.kv_heads, positions * slice_by_heads(config, ranks).kv_heads.size());
+  }
   [[nodiscard]] const WeightSlice& slice_of(index_t r) const { return slices_[static_cast<std::size_t>(r)]; }
   [[nodiscard]] const WeightSlice& mine() const { return slice_of(comm_.rank()); }
   [[nodiscard]] CacheLayout stripe(index_t r) const { return {{0, config_.kv_heads}, comm_.size(), r}; }

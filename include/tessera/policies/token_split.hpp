@@ -7,6 +7,18 @@
 
 namespace tessera {
 
+/// Query heads times keys that the rows of a set see: what attention's arithmetic is proportional to.
+[[nodiscard]] constexpr index_t attention_pairs(const Step& step, const RowSet& rows, index_t q_heads) {
+  index_t keys = 0;
+  for (const Segment& s : step.segments)
+    for (const Range& run : rows.runs) {
+      const Range here = intersect(run, {s.row, s.row + s.count});
+      // Row t sees position + (t - row) + 1 keys.
+      keys += here.size() * (s.position + 1) + (here.begin + here.end - 1 - 2 * s.row) * here.size() / 2;
+    }
+  return keys * q_heads;
+}
+
 /// What a token split is made from: all ranks, those among which tokens are split, and the heads of each of these.
 struct TokenContext {
   Communicator all;
@@ -32,6 +44,15 @@ class WholeSequence {
   /// Of attention in a layer, for a softmax whose states merge.
   [[nodiscard]] static Traffic traffic(const ModelConfig&, const WeightSlice&, const MeshRanks&, const Step&) {
     return {};
+  }
+  /// Of what is kept for exchanges.
+  [[nodiscard]] static constexpr index_t exchange_floats(const ModelConfig&, const WeightSlice&, const MeshRanks&,
+                                                         const Limits&) {
+    return 0;
+  }
+  [[nodiscard]] static constexpr index_t pairs(const ModelConfig&, const WeightSlice& slice, const MeshRanks&,
+                                               const Step& step) {
+    return attention_pairs(step, all_rows(step.rows), slice.q_heads.size());
   }
 
   explicit WholeSequence(const TokenContext& context)
@@ -75,6 +96,14 @@ class ZigzagTokens {
   [[nodiscard]] static Traffic traffic(const ModelConfig& config, const WeightSlice& slice, const MeshRanks& mesh,
                                        const Step& step) {
     return KvExchange::traffic(config, slice, mesh.outer, step);
+  }
+  [[nodiscard]] static index_t exchange_floats(const ModelConfig& config, const WeightSlice& slice,
+                                               const MeshRanks& mesh, const Limits& limits) {
+    return KvExchange::exchange_floats(config, slice, mesh.outer, limits);
+  }
+  [[nodiscard]] static constexpr index_t pairs(const ModelConfig&, const WeightSlice& slice, const MeshRanks& mesh,
+                                               const Step& step) {
+    return attention_pairs(step, rows(step.rows, mesh.outer), slice.q_heads.size());
   }
 
   explicit ZigzagTokens(const TokenContext& context) : exchange_(context) {}

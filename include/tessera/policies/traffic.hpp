@@ -4,13 +4,14 @@
 
 #include <array>
 
-#include <tessera/comm/operations.hpp>
+#include <tessera/comm/wire_cost.hpp>
 #include <tessera/policies/plan.hpp>
 #include <tessera/policies/step.hpp>
 
 namespace tessera {
 
-/// Calls and payload of one rank, by kind of operation; payload as comm/recording.hpp counts it.
+/// Calls and payload of one rank, by kind of operation; payload as comm/recording.hpp counts it. What that puts on the
+/// wire, where the ranks have even parts.
 struct Traffic {
   /// Calls of one kind, and the bytes that they ask to move.
   struct Row {
@@ -19,22 +20,32 @@ struct Traffic {
     friend constexpr bool operator==(const Row&, const Row&) = default;
   };
   std::array<Row, collective_kinds> rows{};
+  WireCost wire;
 
   [[nodiscard]] constexpr const Row& operator[](Collective kind) const { return rows[static_cast<std::size_t>(kind)]; }
 
-  /// Adds `calls` operations that move `floats` floats in all.
-  constexpr Traffic& add(Collective kind, index_t calls, index_t floats) {
+  /// Adds `calls` operations among `ranks` ranks that move `floats` floats in all.
+  constexpr Traffic& add(Collective kind, index_t calls, index_t floats, index_t ranks) {
     Row& row = rows[static_cast<std::size_t>(kind)];
+    const index_t bytes = floats * static_cast<index_t>(sizeof(float));
     row.calls += calls;
-    row.bytes += floats * static_cast<index_t>(sizeof(float));
+    row.bytes += bytes;
+    if (calls > 0) add_wire(wire_cost(kind, bytes / calls, ranks), calls);
     return *this;
   }
   constexpr Traffic& operator+=(const Traffic& more) {
     for (std::size_t i = 0; i < rows.size(); ++i)
       rows[i].calls += more.rows[i].calls, rows[i].bytes += more.rows[i].bytes;
+    add_wire(more.wire, 1);
     return *this;
   }
-  friend constexpr bool operator==(const Traffic&, const Traffic&) = default;
+
+ private:
+  constexpr void add_wire(const WireCost& each, index_t times) {
+    wire.bytes += times * each.bytes;
+    wire.messages += times * each.messages;
+    wire.rounds += times * each.rounds;
+  }
 };
 
 /// Positions that the cache already holds of the step's sequences.

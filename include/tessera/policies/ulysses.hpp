@@ -33,8 +33,19 @@ class TokensToHeads {
       heads += slice.q_heads.size() + 2 * slice.kv_heads.size();
     }
     Traffic traffic = HeadKeys::traffic(config, mine, mesh, step);
-    traffic.add(Collective::alltoall, 1, mesh.outer.part(step.rows).size() * heads * config.head_dim);
-    return traffic.add(Collective::alltoall, 1, step.rows * mine.q_heads.size() * config.head_dim);
+    traffic.add(Collective::alltoall, 1, mesh.outer.part(step.rows).size() * heads * config.head_dim, mesh.outer.size);
+    return traffic.add(Collective::alltoall, 1, step.rows * mine.q_heads.size() * config.head_dim, mesh.outer.size);
+  }
+  [[nodiscard]] static index_t exchange_floats(const ModelConfig& config, const WeightSlice&, const MeshRanks& mesh,
+                                               const Limits& limits) {
+    const WeightSlice mine = slice_by_heads(config, mesh.outer);
+    return sent_floats(config, mesh.outer, limits) + received_floats(config, mesh.outer, limits) +
+           limits.max_tokens * mine.q_heads.size() * config.head_dim +
+           HeadKeys::exchange_floats(config, mine, mesh, limits);
+  }
+  [[nodiscard]] static index_t pairs(const ModelConfig& config, const WeightSlice&, const MeshRanks& mesh,
+                                     const Step& step) {
+    return HeadKeys::pairs(config, slice_by_heads(config, mesh.outer), mesh, step);
   }
 
   explicit TokensToHeads(const TokenContext& context)
@@ -47,12 +58,8 @@ class TokensToHeads {
         receive_counts_(static_cast<std::size_t>(ranks_.size)) {
     ranks_.shares = shares_;
     for (index_t r = 0; r < ranks_.size; ++r) slices_.push_back(slice_by_heads(config_, ranks_.at(r)));
-    index_t sent_row = 0;
-    for (const WeightSlice& slice : slices_) sent_row += row_size(slice);
-    const index_t most_rows = std::min(context.limits.max_tokens, rows(context.limits.max_tokens, ranks_).size() + 4);
-    sent_ = Buffer<float>(std::max(most_rows * sent_row, context.limits.max_tokens * q_size(mine())));
-    received_ = Buffer<float>(
-        std::max(context.limits.max_tokens * row_size(mine()), most_rows * config_.heads * config_.head_dim));
+    sent_ = Buffer<float>(sent_floats(config_, ranks_, context.limits));
+    received_ = Buffer<float>(received_floats(config_, ranks_, context.limits));
     attended_ = Buffer<float>(context.limits.max_tokens * q_size(mine()));
   }
 
@@ -75,6 +82,24 @@ class TokensToHeads {
   [[nodiscard]] static TokenContext with_heads_of(TokenContext context) {
     context.slice = slice_by_heads(context.config, context.mesh.outer);
     return context;
+  }
+  [[nodiscard]] static constexpr index_t most_rows(const Ranks& ranks, const Limits& limits) {
+    return std::min(limits.max_tokens, rows(limits.max_tokens, ranks).size() + 4);
+  }
+  /// Own rows of [q | k | v] to the heads' ranks; own heads' results back.
+  [[nodiscard]] static index_t sent_floats(const ModelConfig& config, const Ranks& ranks, const Limits& limits) {
+    index_t heads = 0;
+    for (index_t r = 0; r < ranks.size; ++r) {
+      const WeightSlice slice = slice_by_heads(config, ranks.at(r));
+      heads += slice.q_heads.size() + 2 * slice.kv_heads.size();
+    }
+    return config.head_dim *
+           std::max(most_rows(ranks, limits) * heads, limits.max_tokens * slice_by_heads(config, ranks).q_heads.size());
+  }
+  [[nodiscard]] static index_t received_floats(const ModelConfig& config, const Ranks& ranks, const Limits& limits) {
+    const WeightSlice mine = slice_by_heads(config, ranks);
+    return config.head_dim * std::max(limits.max_tokens * (mine.q_heads.size() + 2 * mine.kv_heads.size()),
+                                      most_rows(ranks, limits) * config.heads);
   }
   [[nodiscard]] const WeightSlice& mine() const { return slices_[static_cast<std::size_t>(ranks_.rank)]; }
   [[nodiscard]] index_t q_size(const WeightSlice& slice) const { return slice.q_heads.size() * config_.head_dim; }

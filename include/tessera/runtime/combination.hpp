@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include <tessera/models/weights.hpp>
-#include <tessera/policies/traffic.hpp>
+#include <tessera/policies/sharding_arithmetic.hpp>
 #include <tessera/runtime/any_model.hpp>
 
 namespace tessera {
@@ -16,9 +16,7 @@ struct Combination {
   std::string_view decode;
   std::string_view softmax;
   std::string_view backend;
-  void (*check)(const ModelConfig&, const Ranks&);  ///< throws Error for more ranks than the sharding can use
-  Traffic (*traffic)(const ModelConfig&, const Ranks&, const Step&);  ///< of a layer; see policies/traffic.hpp
-  Traffic (*selection_traffic)(const ModelConfig&, const Step&);      ///< of a step
+  ShardingArithmetic arithmetic;  ///< of the sharding
   std::unique_ptr<AnyModel> (*make)(Communicator, ModelConfig, ModelWeights, TransformerOptions);
 
   /// Whether its ranks form a mesh of two dimensions, and want TransformerOptions::inner.

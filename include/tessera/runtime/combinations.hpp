@@ -55,8 +55,8 @@ template <class Sharding, class Softmax, class Backend>
 
 template <class Sharding, class Softmax, class... B>
 void add_backends(std::vector<Combination>& table, TypeList<B...>) {
-  (table.push_back({Sharding::name, Sharding::decode_name, Softmax::name, BackendChoice<B>::name, &Sharding::check,
-                    &Sharding::traffic, &Sharding::selection_traffic, &make_model<Sharding, Softmax, B>}),
+  (table.push_back({Sharding::name, Sharding::decode_name, Softmax::name, BackendChoice<B>::name,
+                    arithmetic_of<Sharding>, &make_model<Sharding, Softmax, B>}),
    ...);
 }
 

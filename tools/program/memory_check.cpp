@@ -1,0 +1,92 @@
+#include "program/memory_check.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include <tessera/comm/agree.hpp>
+
+#include "program/machine_memory.hpp"
+
+namespace tessera::program {
+
+namespace {
+
+struct Machine {
+  int id = 0;
+  index_t available = 0;
+};
+
+std::string gigabytes(index_t bytes) { return fmt::format("{:.2f} GB", static_cast<double>(bytes) / 1e9); }
+
+/// What the ranks on the machine of rank `of` keep together.
+index_t bytes_on(const std::vector<Machine>& machines, std::size_t of, const MemoryPlan& plan, const Limits& limits) {
+  index_t sum = 0;
+  for (std::size_t r = 0; r < machines.size(); ++r)
+    if (machines[r].id == machines[of].id)
+      sum += own_bytes(plan, static_cast<index_t>(r), static_cast<index_t>(machines.size()), limits);
+  return sum;
+}
+
+/// The most positions of a sequence for which there is room; 0 where there is none for any.
+index_t fitting_positions(const std::vector<Machine>& machines, std::size_t of, const MemoryPlan& plan, Limits limits) {
+  index_t fits = 0;
+  for (index_t too_many = limits.max_positions; too_many - fits > 1;) {
+    limits.max_positions = fits + (too_many - fits) / 2;
+    if (bytes_on(machines, of, plan, limits) <= machines[of].available)
+      fits = limits.max_positions;
+    else
+      too_many = limits.max_positions;
+  }
+  return fits;
+}
+
+}  // namespace
+
+MemoryPlan memory_plan(const ModelOptions& options, const ModelConfig& config, DType stored, index_t ranks) {
+  const WeightFormats formats = chosen_formats(options);
+  const bool converts = !is_blocks(stored) && (formats.layers != Stored::name || !formats.lm_head.empty());
+  return {config, chosen_policies(options, ranks), bytes_per_weight(stored, formats), converts};
+}
+
+DType stored_type(const Checkpoint& checkpoint, const ModelConfig& config) {
+  // In the order of loading, so that a checkpoint without either is refused for the first.
+  static_cast<void>(checkpoint.weight("model.embed_tokens.weight", config.vocab, config.hidden));
+  const index_t q = config.heads * config.head_dim;
+  return checkpoint.weight("model.layers.0.self_attn.q_proj.weight", q, config.hidden).dtype;
+}
+
+index_t own_bytes(const MemoryPlan& plan, index_t rank, index_t ranks, const Limits& limits) {
+  const Ranks here{rank, ranks, plan.policies.shares, plan.policies.inner};
+  index_t own = footprint(plan.policies.combination->arithmetic, plan.config, here, limits, plan.bytes).own();
+  if (plan.converts) {
+    const WeightSlice all{
+        {0, plan.config.heads}, {0, plan.config.kv_heads}, {0, plan.config.intermediate}, {0, plan.config.vocab}};
+    own += static_cast<index_t>(plan.bytes.layers *
+                                    static_cast<double>(plan.config.layers * layer_weights(plan.config, all)) +
+                                plan.bytes.lm_head * static_cast<double>(plan.config.vocab * plan.config.hidden));
+  }
+  return own;
+}
+
+void require_memory(Communicator comm, const MemoryPlan& plan, const Limits& limits) {
+  const Machine mine{comm.machine(), memory_of_machine().available};
+  std::vector<Machine> machines(static_cast<std::size_t>(comm.size()));
+  comm.allgather<Machine>({&mine, 1}, std::span(machines), std::vector<index_t>(machines.size(), 1));
+  agree(comm, [&] {
+    for (std::size_t r = 0; r < machines.size(); ++r) {
+      const index_t needed = bytes_on(machines, r, plan, limits), free = machines[r].available;
+      if (free == 0 || needed <= free) continue;
+      const auto together = std::count_if(machines.begin(), machines.end(),
+                                          [&](const Machine& other) { return other.id == machines[r].id; });
+      const index_t fits = fitting_positions(machines, r, plan, limits);
+      fail("memory: expected ", gigabytes(needed), " of free memory on the machine of rank ", r, ", for ", together,
+           together == 1 ? " rank with " : " ranks with ", limits.max_positions, " positions of ", limits.max_sequences,
+           limits.max_sequences == 1 ? " sequence" : " sequences", "; found ", gigabytes(free), ", which has room for ",
+           fits, fits > 0 ? " positions: ask for fewer" : " positions of so many sequences: take more machines",
+           ", or try it with --ignore-memory");
+    }
+  });
+}
+
+}  // namespace tessera::program

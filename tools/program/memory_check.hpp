@@ -1,0 +1,32 @@
+#pragma once
+// A model that does not fit is refused before anything is loaded, with the figure and what would fit.
+
+#include <tessera/io/checkpoint.hpp>
+#include <tessera/runtime/footprint.hpp>
+
+#include "program/model_options.hpp"
+
+namespace tessera::program {
+
+/// Where a model's ranks are to run, and how it is to be split: the same on all of them.
+struct MemoryPlan {
+  const ModelConfig& config;
+  Policies policies;
+  BytesPerWeight bytes;   ///< as used
+  bool converts = false;  ///< each rank converts all weights into memory of its own
+};
+
+[[nodiscard]] MemoryPlan memory_plan(const ModelOptions& options, const ModelConfig& config, DType stored,
+                                     index_t ranks);
+
+/// The element type of the layers' matrices, of the first of them: a header is read, no weight is.
+[[nodiscard]] DType stored_type(const Checkpoint& checkpoint, const ModelConfig& config);
+
+/// What rank `rank` of `ranks` keeps for itself: cache, activations and exchange buffers, and converted weights.
+[[nodiscard]] index_t own_bytes(const MemoryPlan& plan, index_t rank, index_t ranks, const Limits& limits);
+
+/// Throws Error on all ranks where those of one machine would keep more for themselves than it has free. Mapped weights
+/// do not count: they may be read again when their pages are needed for something else. Collective.
+void require_memory(Communicator comm, const MemoryPlan& plan, const Limits& limits);
+
+}  // namespace tessera::program
