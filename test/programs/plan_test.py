@@ -59,8 +59,8 @@ def main():
         model = os.path.join(scratch, 'model')
         made = run('make-model', '--preset', 'qwen3-0.6b', '--layers', '1', '--out', model)
         assert made.returncode == 0, made.stderr
-        used_is_planned(model, 1500, 'headwise', 2)
-        used_is_planned(model, 1500, 'sequence', 2)
+        used_is_planned(model, 2500, 'headwise', 2)
+        used_is_planned(model, 2500, 'sequence', 2)
 
         wide = os.path.join(scratch, 'wide')
         shutil.copytree(os.path.join(golden, 'qwen3-tiny'), wide)

@@ -24,7 +24,7 @@ struct PlanOptions {
   std::string preset;
   index_t ranks = 1;
   index_t context = 0;
-  Request request;
+  PlannedRequest request;
   double gigabits = 10, microseconds = 50, gigaflops = 50, gigabytes = 10;
   std::string format = "text";
 
@@ -45,8 +45,8 @@ struct Planned {
   ModelConfig config;
   BytesPerWeight bytes;
   program::Policies policies;
-  Candidate chosen;
-  std::vector<Candidate> ranked;
+  PolicyChoice chosen;
+  std::vector<PolicyChoice> ranked;
 };
 
 Planned make_plan(const PlanOptions& o) {
@@ -60,7 +60,7 @@ Planned make_plan(const PlanOptions& o) {
           " positions (max_position_embeddings), ", limits.max_positions, " were asked for");
   const Ranks ranks{0, o.ranks, p.policies.shares, p.policies.inner};
   p.policies.combination->arithmetic.check(p.config, ranks);
-  p.chosen = *candidate(*p.policies.combination, p.config, ranks, o.request, limits, p.bytes, o.speeds());
+  p.chosen = *choice_of(*p.policies.combination, p.config, ranks, o.request, limits, p.bytes, o.speeds());
   p.ranked = rank_policies(program::shipped_combinations(), p.config, o.ranks, o.request, limits, p.bytes, o.speeds());
   return p;
 }
@@ -142,11 +142,11 @@ void print_text(const Planned& p, const PlanOptions& o) {
              o.request.prompt, o.request.new_tokens);
   fmt::print("{:<36} {:<9} {:>10} {:>12} {:>10} {:>14}\n", "policies, the fastest first", "decode", "prefill s",
              "token ms", "request s", "MB of a rank");
-  for (const Candidate& each : p.ranked)
+  for (const PolicyChoice& each : p.ranked)
     fmt::print("{:<36} {:<9} {:>10.3f} {:>12.2f} {:>10.2f} {:>14.1f}\n",
                typed_name(*each.combination, o.ranks, each.inner), each.combination->decode, each.prefill.seconds(),
                1e3 * each.decode.seconds(), each.seconds(o.request), megabytes(each.footprint.total()));
-  const Candidate& best = p.ranked.front();
+  const PolicyChoice& best = p.ranked.front();
   fmt::print("\nadvice: --parallel-strategy {} --decode-strategy {}\n",
              typed_name(*best.combination, o.ranks, best.inner), best.combination->decode);
 }
@@ -175,7 +175,7 @@ Json json_of(const Plan& plan) {
           {"ffn", json_of(plan.slice.ffn)},
           {"vocab", json_of(plan.slice.vocab)}};
 }
-Json json_of(const Candidate& each, const PlanOptions& o) {
+Json json_of(const PolicyChoice& each, const PlanOptions& o) {
   return {{"parallel_strategy", typed_name(*each.combination, o.ranks, each.inner)},
           {"decode_strategy", each.combination->decode},
           {"prefill", json_of(each.prefill)},
@@ -194,7 +194,7 @@ void print_json(const Planned& p, const PlanOptions& o) {
                        {"stripe", part.layout.stripe},
                        {"stripes", part.layout.stripes}}},
                      {"memory", json_of(part.footprint)}});
-  for (const Candidate& each : p.ranked) advice.push_back(json_of(each, o));
+  for (const PolicyChoice& each : p.ranked) advice.push_back(json_of(each, o));
   fmt::print("{}\n", Json({{"ranks", ranks}, {"chosen", json_of(p.chosen, o)}, {"advice", advice}}).dump(2));
 }
 

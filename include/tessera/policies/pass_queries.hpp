@@ -21,6 +21,13 @@ class PassQueries {
     return step.rows * slice.q_heads.size() * (2 * config.head_dim + 2) <
            past_of(step) * slice.kv_heads.size() * 2 * config.head_dim;
   }
+  /// Cached positions of a sequence for which keys travel all the same, in some step within the limits.
+  [[nodiscard]] static constexpr index_t most_past(const ModelConfig& config, const WeightSlice& slice,
+                                                   const Limits& limits) {
+    const index_t keys = slice.kv_heads.size() * config.head_dim;
+    const index_t queries = limits.max_tokens * slice.q_heads.size() * (config.head_dim + 1);
+    return keys == 0 ? limits.max_positions : std::min(limits.max_positions, queries / keys);
+  }
   [[nodiscard]] static Traffic traffic(const ModelConfig& config, const WeightSlice& slice, const Ranks& ranks,
                                        const Step& step) {
     return Traffic{}
@@ -183,7 +190,7 @@ class KeysOrQueries {
   }
   [[nodiscard]] static index_t exchange_floats(const ModelConfig& config, const WeightSlice& slice, const Ranks& ranks,
                                                const Limits& limits) {
-    return KvExchange::exchange_floats(config, slice, ranks, limits) +
+    return KvExchange::exchange_floats(config, slice, ranks, limits, PassQueries::most_past(config, slice, limits)) +
            PassQueries::exchange_floats(config, slice, ranks, limits);
   }
 

@@ -28,11 +28,14 @@ class RingKv {
     return Traffic{}.add(Collective::exchange, ranks.size - 1,
                          ranks.size == 1 ? 0 : rows * slice.kv_heads.size() * 2 * config.head_dim, ranks.size);
   }
-  /// Two blocks, and the states of this rank's rows.
+  /// Two blocks, and the states of this rank's rows; a step that comes here finds `most_past` cached positions of each
+  /// sequence.
   [[nodiscard]] static index_t exchange_floats(const ModelConfig& config, const WeightSlice& slice, const Ranks& ranks,
-                                               const Limits& limits) {
+                                               const Limits& limits, index_t most_past) {
     const index_t states = std::min(limits.max_tokens, most_rows(ranks, limits)) * slice.q_heads.size();
-    return 2 * block_floats(config, slice, ranks, limits) + states * (config.head_dim + 2);
+    Limits cached = limits;
+    cached.max_positions = most_past;
+    return 2 * block_floats(config, slice, ranks, cached) + states * (config.head_dim + 2);
   }
 
   explicit RingKv(const TokenContext& context)

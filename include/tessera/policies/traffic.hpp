@@ -31,6 +31,7 @@ struct Traffic {
     row.calls += calls;
     row.bytes += bytes;
     if (calls > 0) add_wire(wire_cost(kind, bytes / calls, ranks), calls);
+    if (kind == Collective::exchange && calls > 0) wire.bytes += bytes % calls;  // one is larger than another
     return *this;
   }
   constexpr Traffic& operator+=(const Traffic& more) {

@@ -11,7 +11,7 @@
 namespace tessera {
 
 /// A way to split a model over ranks: policies, and the ranks of the inner dimension where they have one.
-struct Candidate {
+struct PolicyChoice {
   const Combination* combination = nullptr;
   index_t inner = 1;
   StepCost prefill;
@@ -19,7 +19,7 @@ struct Candidate {
   Footprint footprint;  ///< of the rank that holds the most
 
   /// Of a whole request.
-  [[nodiscard]] double seconds(const Request& request) const {
+  [[nodiscard]] double seconds(const PlannedRequest& request) const {
     return prefill.seconds() + static_cast<double>(request.new_tokens) * decode.seconds();
   }
 };
@@ -45,28 +45,28 @@ struct Candidate {
 }
 
 /// The combination on these ranks; nothing where it cannot use them.
-[[nodiscard]] inline std::optional<Candidate> candidate(const Combination& combination, const ModelConfig& config,
-                                                        const Ranks& ranks, const Request& request,
-                                                        const Limits& limits, const BytesPerWeight& bytes,
-                                                        const Speeds& speeds) {
+[[nodiscard]] inline std::optional<PolicyChoice> choice_of(const Combination& combination, const ModelConfig& config,
+                                                           const Ranks& ranks, const PlannedRequest& request,
+                                                           const Limits& limits, const BytesPerWeight& bytes,
+                                                           const Speeds& speeds) {
   const ShardingArithmetic& sharding = combination.arithmetic;
   try {
     sharding.check(config, ranks);
   } catch (const Error&) {
     return std::nullopt;
   }
-  return Candidate{&combination, ranks.inner, prefill_cost(sharding, config, ranks, request, bytes, speeds),
-                   decode_cost(sharding, config, ranks, request, bytes, speeds),
-                   largest_footprint(sharding, config, ranks, limits, bytes)};
+  return PolicyChoice{&combination, ranks.inner, prefill_cost(sharding, config, ranks, request, bytes, speeds),
+                      decode_cost(sharding, config, ranks, request, bytes, speeds),
+                      largest_footprint(sharding, config, ranks, limits, bytes)};
 }
 
 /// Every sharding of `combinations` that `ranks` ranks can use, hybrids in all of their shapes, the fastest first; of
 /// equally fast ones the first of the list. Combinations that differ in softmax or backend alone count once.
-[[nodiscard]] inline std::vector<Candidate> rank_policies(std::span<const Combination> combinations,
-                                                          const ModelConfig& config, index_t ranks,
-                                                          const Request& request, const Limits& limits,
-                                                          const BytesPerWeight& bytes, const Speeds& speeds) {
-  std::vector<Candidate> found;
+[[nodiscard]] inline std::vector<PolicyChoice> rank_policies(std::span<const Combination> combinations,
+                                                             const ModelConfig& config, index_t ranks,
+                                                             const PlannedRequest& request, const Limits& limits,
+                                                             const BytesPerWeight& bytes, const Speeds& speeds) {
+  std::vector<PolicyChoice> found;
   const Combination* before = nullptr;
   for (const Combination& combination : combinations) {
     if (before != nullptr && before->sharding == combination.sharding && before->decode == combination.decode) continue;
@@ -74,12 +74,13 @@ struct Candidate {
     const index_t most = combination.is_hybrid() ? ranks / 2 : 1;
     for (index_t inner = combination.is_hybrid() ? 2 : 1; inner <= most; ++inner) {
       if (ranks % inner != 0) continue;
-      const auto one = candidate(combination, config, {0, ranks, {}, inner}, request, limits, bytes, speeds);
+      const auto one = choice_of(combination, config, {0, ranks, {}, inner}, request, limits, bytes, speeds);
       if (one) found.push_back(*one);
     }
   }
-  std::stable_sort(found.begin(), found.end(),
-                   [&](const Candidate& a, const Candidate& b) { return a.seconds(request) < b.seconds(request); });
+  std::stable_sort(found.begin(), found.end(), [&](const PolicyChoice& a, const PolicyChoice& b) {
+    return a.seconds(request) < b.seconds(request);
+  });
   return found;
 }
 

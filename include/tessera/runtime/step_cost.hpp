@@ -80,7 +80,7 @@ struct StepCost {
 }
 
 /// What people do with a model: prompts together in chunks, then tokens one after the other.
-struct Request {
+struct PlannedRequest {
   index_t sequences = 1;
   index_t prompt = 512;  ///< tokens of each
   index_t chunk = 512;   ///< tokens of all that a step of prefill takes
@@ -89,8 +89,8 @@ struct Request {
 
 /// Reading the prompts.
 [[nodiscard]] inline StepCost prefill_cost(const ShardingArithmetic& sharding, const ModelConfig& config,
-                                           const Ranks& ranks, const Request& request, const BytesPerWeight& bytes,
-                                           const Speeds& speeds) {
+                                           const Ranks& ranks, const PlannedRequest& request,
+                                           const BytesPerWeight& bytes, const Speeds& speeds) {
   StepCost cost;
   const index_t each = std::max<index_t>(1, request.chunk / request.sequences);
   for (index_t done = 0; done < request.prompt; done += each) {
@@ -103,8 +103,8 @@ struct Request {
 
 /// A token of each sequence, in the middle of the new ones.
 [[nodiscard]] inline StepCost decode_cost(const ShardingArithmetic& sharding, const ModelConfig& config,
-                                          const Ranks& ranks, const Request& request, const BytesPerWeight& bytes,
-                                          const Speeds& speeds) {
+                                          const Ranks& ranks, const PlannedRequest& request,
+                                          const BytesPerWeight& bytes, const Speeds& speeds) {
   const PlannedStep step(request.sequences, request.prompt + request.new_tokens / 2, 1);
   return step_cost(sharding, config, ranks, step.step(), bytes, speeds);
 }
