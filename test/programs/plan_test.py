@@ -67,7 +67,7 @@ def main():
         file = os.path.join(wide, 'config.json')
         os.chmod(file, 0o644)
         config = json.load(open(file))
-        config['max_position_embeddings'] = 1 << 40
+        config['max_position_embeddings'] = (1 << 31) - 1
         json.dump(config, open(file, 'w'))
         result = run('generate', '--model', wide, '--input-ids', '1,2,3', '--max-new-tokens', str(1 << 30), ranks=2)
         check('a model that does not fit is refused', result.returncode == 1 and re.search(

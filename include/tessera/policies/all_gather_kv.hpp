@@ -27,14 +27,14 @@ class AllGatherKv {
     return traffic.add(Collective::allgather, 1, cached * head, ranks.size);
   }
   /// The new rows of all ranks, the staging cache, and the cached rows of this rank and of all, of which a step that
-  /// comes here finds `most_past` for each sequence.
+  /// comes here finds `most_past` for each sequence. Heads lie far apart in the staging cache: huge pages make it
+  /// whole.
   [[nodiscard]] static index_t exchange_floats(const ModelConfig& config, const WeightSlice& slice, const Ranks& ranks,
                                                const Limits& limits, index_t most_past) {
-    const index_t positions = std::min(limits.max_positions, most_past + limits.max_tokens);
     Limits cached = limits;
     cached.max_positions = most_past;
     return limits.max_tokens * 2 * slice.kv_heads.size() * config.head_dim +
-           KvCache::floats({slice.kv_heads, 1, 0}, 1, limits.max_sequences, positions, config.head_dim) +
+           KvCache::floats({slice.kv_heads, 1, 0}, 1, limits.max_sequences, limits.max_positions, config.head_dim) +
            cached_floats(config, slice, ranks, cached) + cached_floats_of_all(config, slice, ranks, cached);
   }
   [[nodiscard]] static index_t exchange_floats(const ModelConfig& config, const WeightSlice& slice, const Ranks& ranks,
