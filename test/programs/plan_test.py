@@ -46,8 +46,9 @@ def used_is_planned(model, prompt, strategy, ranks, *options):
     if not said:
         return check(f'{strategy}: the memory is said', False, result.stderr)
     planned, used = map(float, said.groups())
-    check(f'{strategy}, {ranks} ranks: {used} MB used is within 10 % of {planned} MB planned',
-          abs(used - planned) <= 0.1 * planned)
+    # A machine without huge pages leaves out the parts of a staging cache that no position needs yet; allocators and
+    # MPI keep a few small buffers of their own.
+    check(f'{strategy}, {ranks} ranks: {used} MB used, {planned} MB planned', 0.7 * planned <= used <= 1.1 * planned + 2)
     figures = plan('--model', model, '-n', str(ranks), '--parallel-strategy', strategy, '--chunk', '256',
                    '--prompt-len', str(prompt), '--gen-len', '4')['ranks']
     check(f'{strategy}: tessera plan says the same', any(abs(own(r['memory']) / 1e6 - planned) < 0.1 for r in figures),
