@@ -11,19 +11,14 @@ import subprocess
 import sys
 import tempfile
 
+from tally import check, end
+
 tessera, golden, *mpiexec = sys.argv[1:]
-failed = passed = 0
 
 
 def run(*words, ranks=1):
     launcher = [*mpiexec, '-n', str(ranks)] if ranks > 1 else []
     return subprocess.run([*launcher, tessera, *words], capture_output=True, text=True, timeout=120)
-
-
-def check(name, holds, *details):
-    global failed, passed
-    failed, passed = (failed, passed + 1) if holds else (failed + 1, passed)
-    print('ok' if holds else 'not ok', '-', name, *(() if holds else details))
 
 
 def plan(*options):
@@ -98,9 +93,8 @@ def main():
                             (['--preset', 'qwen3-8b', '-n', '2', '--context', '50000'], 'positions')):
         result = run('plan', *words)
         check(f'plan {" ".join(words)} is refused', result.returncode != 0 and expected in result.stderr, result.stderr)
-    print(f'{passed} passed, {failed} failed')
-    return 1 if failed else 0
+    end()
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()
