@@ -134,7 +134,7 @@ def progress():
     equal(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0, 'status')
     text = shown.decode()
     assert re.search(r'\rreading the prompt \[#+\.*\] .* tokens, \d+ tok/s', text), text
-    assert re.search(r'\[#{24}\] 100.0 %.*\n[^\n]*\r\nworld_size', text), text
+    assert re.search(r'\[#{24}\] 100.0 %.*\n[^\n]*\r\nown memory of a rank: ', text), text
 
 
 def deepseek():
