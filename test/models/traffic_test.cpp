@@ -48,7 +48,8 @@ std::vector<Asked> run_steps(const Combination& row, const program::Golden& g, c
     }
     const Step step{segments, rows, wanted};
     Asked here;
-    for (index_t l = 0; l < g.config.layers; ++l) here.expected += row.arithmetic.traffic(g.config, model->ranks(), step);
+    for (index_t l = 0; l < g.config.layers; ++l)
+      here.expected += row.arithmetic.traffic(g.config, model->ranks(), step);
     here.expected += row.arithmetic.selection_traffic(g.config, model->ranks(), step);
     recorded.ledger->clear();
     model->step(chunks);
