@@ -46,7 +46,7 @@ class Mpi {
             "operations in the background call MPI from a thread of their own: initialise it with MPI_THREAD_MULTIPLE");
     has_core_each_ = false;
   }
-  /// The lowest rank on this machine.
+  /// The same number on ranks of one machine, another on every other.
   [[nodiscard]] int machine() const { return machine_; }
 
   Ticket start_allgather(std::span<const std::byte> mine, std::span<std::byte> all, std::span<const index_t> counts) {
@@ -142,9 +142,7 @@ class Mpi {
     const detail::MpiCall call(threads_);
     MPI_Comm part = MPI_COMM_NULL;
     check_mpi(MPI_Comm_split(comm_, color, key, &part), "MPI_Comm_split");
-    Mpi group(Owned{}, part, options_);
-    group.has_core_each_ = group.has_core_each_ && has_core_each_;  // the others still want their cores
-    return group;
+    return Mpi(Owned{}, part, *this);
   }
 
  private:
@@ -160,9 +158,19 @@ class Mpi {
     Move& move;
   };
 
+  /// A part of `whole`, which knows already who is on which machine and whether each has a core: the others still want
+  /// theirs. Asking again would block, and ranks that share cores poll for milliseconds in every blocking call.
+  Mpi(Owned, MPI_Comm owned, const Mpi& whole)
+      : comm_(owned),
+        options_(whole.options_),
+        threads_(detail::MpiCall::level()),
+        machine_(whole.machine_),
+        has_core_each_(whole.has_core_each_) {
+    find_place();
+  }
+
   Mpi(Owned, MPI_Comm owned, MpiOptions options) : comm_(owned), options_(options), threads_(detail::MpiCall::level()) {
-    check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
-    check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+    find_place();
     MPI_Comm machine = MPI_COMM_NULL;
     int ranks_here = 1;
     check_mpi(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine), "MPI_Comm_split_type");
@@ -172,6 +180,11 @@ class Mpi {
     check_mpi(MPI_Allreduce(MPI_IN_PLACE, &cores, sizeof cores, MPI_BYTE, MPI_BOR, machine), "MPI_Allreduce");
     check_mpi(MPI_Comm_free(&machine), "MPI_Comm_free");
     has_core_each_ = ranks_here <= physical_cores(cores);
+  }
+
+  void find_place() {
+    check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
+    check_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
   }
 
   [[nodiscard]] static MPI_Comm duplicate(MPI_Comm parent) {
