@@ -2,6 +2,7 @@
 // How many cores this process may use: physical cores within its affinity mask and its cgroup's quota.
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -72,18 +73,30 @@ inline double cores_of_quota(const std::string& directory) {
   return mask;
 }
 
+/// Which core a processor belongs to: (package, core); without an answer of the kernel each is a core of its own. Read
+/// once: files are slow for whoever makes a team per task.
+[[nodiscard]] inline std::pair<int, int> core_of_processor(int cpu) {
+  static const std::vector<std::pair<int, int>> known = [] {
+    std::vector<std::pair<int, int>> cores;
+    for (int n = 0; n < ::sysconf(_SC_NPROCESSORS_CONF); ++n) {
+      const std::string topology = concat("/sys/devices/system/cpu/cpu", n, "/topology/");
+      const std::string core = detail::first_line(topology + "core_id");
+      const std::string package = detail::first_line(topology + "physical_package_id");
+      cores.emplace_back(core.empty() ? std::pair{-1, n}
+                                      : std::pair{std::atoi(package.c_str()), std::atoi(core.c_str())});
+    }
+    return cores;
+  }();
+  return static_cast<std::size_t>(cpu) < known.size() ? known[static_cast<std::size_t>(cpu)] : std::pair{-1, cpu};
+}
+
 /// The physical cores of a mask, each as its processors in the mask: hyperthreads of one core are together.
 [[nodiscard]] inline std::vector<cpu_set_t> cores_of(const cpu_set_t& mask) {
-  std::map<std::pair<int, int>, std::size_t>
-      numbers;  // (package, core) -> place in the result, by the lowest processor
+  std::map<std::pair<int, int>, std::size_t> numbers;  // core -> place in the result, by the lowest processor
   std::vector<cpu_set_t> cores;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &mask)) continue;
-    const std::string topology = concat("/sys/devices/system/cpu/cpu", cpu, "/topology/");
-    const std::string core = detail::first_line(topology + "core_id");
-    const std::string package = detail::first_line(topology + "physical_package_id");
-    const std::pair name{std::atoi(package.c_str()), core.empty() ? cpu : std::atoi(core.c_str())};
-    const auto [found, is_new] = numbers.try_emplace(name, cores.size());
+    const auto [found, is_new] = numbers.try_emplace(core_of_processor(cpu), cores.size());
     if (is_new) cores.emplace_back();
     CPU_SET(cpu, &cores[found->second]);
   }
@@ -97,9 +110,9 @@ inline double cores_of_quota(const std::string& directory) {
 /// Physical cores of the affinity mask, at least 1.
 [[nodiscard]] inline int affinity_cores() { return physical_cores(affinity_mask()); }
 
-/// Cores that this process may keep busy: the affinity mask, cut by the cgroup's quota. At least 1.
+/// Cores that this process may keep busy: the affinity mask, cut by the cgroup's quota at start. At least 1.
 [[nodiscard]] inline int allowed_cores() {
-  const double quota = cgroup_cores();
+  static const double quota = cgroup_cores();
   const int cores = affinity_cores();
   return quota > 0 ? std::clamp(static_cast<int>(quota), 1, cores) : cores;
 }
