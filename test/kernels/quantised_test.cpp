@@ -37,7 +37,7 @@ std::vector<float> integer_product(const float* x, index_t tokens, index_t x_str
     const auto product_at = [&](index_t) {
       return Product{{{weight, WeightView{}}, 1}, nullptr, {out.data(), tokens, weight.rows}};
     };
-    multiply_int8<B>(worker, {x, tokens, weight.cols, x_stride}, product_at, 1, worker.share(weight.rows));
+    multiply_int8<B>(worker, {x, tokens, weight.cols, x_stride}, product_at, 1, Shares{weight.rows});
   });
   return out;
 }

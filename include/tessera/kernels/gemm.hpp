@@ -32,12 +32,11 @@ void multiply(Worker& worker, ConstActivations x, const ProductAt& product_at, i
   // Whole cache lines of the output for each worker, unless some would then have nothing to do.
   constexpr index_t floats_per_line = 16;
   const Shares shares{rows, rows >= 4 * floats_per_line * worker.count() ? floats_per_line : 1};
-  const Range mine = worker.share(shares);
   const WeightView weight = product_at(0).weight.pieces[0];
   if (is_blocks(weight.dtype) && weight.arithmetic == Arithmetic::int8) {
-    multiply_int8<B>(worker, x, product_at, products, mine);
+    multiply_int8<B>(worker, x, product_at, products, shares);
   } else if (is_blocks(weight.dtype)) {
-    multiply_decoded<B>(worker, x, product_at, products, mine);
+    multiply_decoded<B>(worker, x, product_at, products, shares);
   } else if (multiplies_in_bf16<B>(weight)) {
     if constexpr (MultipliesBf16<B>) multiply_bf16<B>(worker, x, product_at, products, shares);
   } else {

@@ -13,12 +13,14 @@ namespace tessera {
 /// Rows that are decoded together: a row of the longest products of today's models, times this, stays in L2.
 inline constexpr index_t decoded_rows = 8;
 
-/// The products of x with the rows `mine` of all products, whose weights are in blocks. Any number of tokens.
+/// Collective. As multiply_floats(), for weights in blocks. Any number of tokens.
 template <SimdBackend B, class ProductAt>
-void multiply_decoded(Worker& worker, ConstActivations x, const ProductAt& product_at, index_t products, Range mine) {
+void multiply_decoded(Worker& worker, ConstActivations x, const ProductAt& product_at, index_t products,
+                      Shares shares) {
   float* decoded = worker.scratch<float>(2 * decoded_rows * x.cols);
   float sums[2][dot_tokens_limit * decoded_rows];
-  BlockSequence blocks(product_at, products, mine, 2 * block_grain);  // the least that has room for gate and up
+  BlockSequence blocks(product_at, products, worker.share(shares),
+                       2 * block_grain);  // the least that has room for gate and up
   for (Product block = blocks.next(); block.rows() > 0; block = blocks.next()) {
     for (index_t row = 0; row < block.rows(); row += decoded_rows) {
       const Product part = block.row_range({row, std::min(block.rows(), row + decoded_rows)});

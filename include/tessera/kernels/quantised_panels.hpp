@@ -24,7 +24,8 @@ struct QuantisedShape {
   static constexpr index_t blocks = depth / weight_block;
 };
 
-/// A panel of up to QuantisedShape<B>::rows rows and QuantisedShape<B>::depth columns; rows that are missing are copies of the last.
+/// A panel of up to QuantisedShape<B>::rows rows and QuantisedShape<B>::depth columns; rows that are missing are copies
+/// of the last.
 template <SimdBackend B>
 struct QuantisedPanel {
   using Shape = QuantisedShape<B>;
@@ -35,7 +36,8 @@ struct QuantisedPanel {
 
 namespace detail {
 
-// Four bytes travel through a transpose as one float. The vectors' loads and stores may alias anything; a float may not.
+// Four bytes travel through a transpose as one float. The vectors' loads and stores may alias anything; a float may
+// not.
 template <SimdBackend B>
 typename B::f32 load_units(const std::int8_t* bytes, index_t units) {
   if constexpr (B::width == 1) {
