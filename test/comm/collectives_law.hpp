@@ -2,7 +2,7 @@
 // The law of every communicator, as checks that run on one rank and return what they found wrong; nothing is asserted
 // between two collectives. References are scalar and computed from the seed alone.
 
-#include <cmath>
+#include <bit>
 #include <cstdint>
 #include <cstring>
 #include <numeric>
@@ -52,7 +52,8 @@ inline std::uint64_t draw(std::uint64_t seed, std::uint64_t rank, std::uint64_t 
 inline float term(std::uint64_t seed, int rank, index_t i) {
   const std::uint64_t bits = draw(seed, static_cast<std::uint64_t>(rank), static_cast<std::uint64_t>(i));
   const float unit = static_cast<float>(bits >> 40) * 0x1p-24F - 0.5F;
-  return std::ldexp(unit, static_cast<int>(bits % 24));
+  return unit *
+         std::bit_cast<float>(static_cast<std::uint32_t>(127 + bits % 24) << 23);  // times 2 to the power 0 to 23
 }
 
 inline float serial_sum(std::uint64_t seed, int ranks, index_t i) {
