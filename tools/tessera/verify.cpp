@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <tessera/comm/agree.hpp>
+#include <tessera/comm/choose.hpp>
 
 #include "commands.hpp"
 #include "program/combinations.hpp"
@@ -18,6 +19,7 @@ namespace {
 
 struct VerifyOptions {
   std::string folder;
+  std::string collectives = "auto";
 };
 
 /// The tolerances of the project: a scalar sum and a vector sum round differently.
@@ -68,7 +70,8 @@ Cell verify_cell(Communicator comm, const Combination& row, const program::Golde
   return cell;
 }
 
-int verify(Communicator comm, const VerifyOptions& options) {
+int verify(const Communicator& world, const VerifyOptions& options) {
+  Communicator comm = choose_collectives(world, options.collectives).communicator;
   const auto goldens = agree(comm, [&] {
     std::vector<program::Golden> found;
     for (const auto& folder : program::golden_folders(options.folder)) found.push_back(program::load_golden(folder));
@@ -105,14 +108,16 @@ void add_verify(CLI::App& app, Action& action) {
   const auto options = std::make_shared<VerifyOptions>();
   command->add_option("DIR", options->folder, "A golden checkpoint (with golden.safetensors), or a folder of them")
       ->required();
+  command->add_option("--collectives", options->collectives, "How ranks talk: auto (as in every run), mpi or shm")
+      ->check(CLI::IsMember({"auto", "mpi", "shm"}))
+      ->capture_default_str();
   command->footer(
       "Errors are in standard deviations of a row of logits; the least gap is how far the closest choice of a token "
       "was,\n"
       "in the same unit. tools/verify_golden runs it for several numbers of ranks.\n\n"
       "  tessera verify test/golden\n"
       "  mpiexec.mpich -n 3 tessera verify test/golden/qwen3-tiny");
-  command->callback(
-      [options, &action] { action = [options](Communicator comm) { return verify(std::move(comm), *options); }; });
+  command->callback([options, &action] { action = [options](Communicator comm) { return verify(comm, *options); }; });
 }
 
 }  // namespace tessera::tools
