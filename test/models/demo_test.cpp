@@ -110,7 +110,7 @@ TEST_CASE("every word of the demo model gets its exact answer") {
   CHECK(wrong_words(demo, program::shipped_combinations().front(), 1, demo.words).empty());
 }
 
-TEST_CASE("words get their exact answers under every combination and number of ranks") {
+TEST_CASE("words get their exact answers under every combination and number of ranks", "[words]") {
   ask_under_every_policy([](const Demo& demo, std::size_t n) { return Words(demo.words).subspan(n * 6, 6); });
 }
 
