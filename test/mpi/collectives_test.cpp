@@ -11,6 +11,19 @@ using namespace tessera;
 
 TEST_CASE("MPI ranks obey the law of collectives") { CHECK(test::check_law(Mpi(), 21, 1500007) == ""); }
 
+TEST_CASE("ranks of a machine are neighbours, however the launcher placed them") {
+  Mpi comm = Mpi::by_machine();
+  const int mine = comm.machine();
+  std::vector<int> machines(static_cast<std::size_t>(comm.size()));
+  Communicator(comm.split(0, comm.rank()))
+      .allgather<int>({&mine, 1}, std::span(machines), std::vector<index_t>(machines.size(), 1));
+  CHECK(std::is_sorted(machines.begin(), machines.end()));
+  int launched = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &launched);
+  CHECK((comm.rank() == 0) == (launched == 0));
+  if (std::getenv("MPIR_CVAR_ODD_EVEN_CLIQUES") != nullptr) CHECK(machines == std::vector<int>{0, 0, 1, 1});
+}
+
 TEST_CASE("messages cut into many MPI calls obey the law of collectives") {
   CHECK(test::check_law(Mpi(MPI_COMM_WORLD, {.largest_message = 1000}), 22, 100003) == "");
 }

@@ -35,6 +35,13 @@ class Mpi {
  public:
   explicit Mpi(MPI_Comm parent = MPI_COMM_WORLD, MpiOptions options = {}) : Mpi(Owned{}, duplicate(parent), options) {}
 
+  /// All processes, those of a machine one after the other in whatever order the launcher placed them: so neighbours,
+  /// which are the inner dimension of a mesh, share a machine. The first stays the first.
+  [[nodiscard]] static Mpi by_machine(MpiOptions options = {}) {
+    Mpi launched(MPI_COMM_WORLD, options);
+    return launched.split(0, launched.machine());
+  }
+
   [[nodiscard]] int rank() const { return rank_; }
   [[nodiscard]] int size() const { return size_; }
   [[nodiscard]] std::string_view name() const { return "mpi"; }

@@ -43,8 +43,9 @@ class MpiProgram {
         detail::check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &guard().rank), "MPI_Comm_rank");
         detail::check_mpi(MPI_Comm_size(MPI_COMM_WORLD, &guard().ranks), "MPI_Comm_size");
         require_matching_launcher(guard().ranks, "MPI");
-        meeting.emplace(Mpi(MPI_COMM_WORLD));
-        status = body(Communicator(Mpi(MPI_COMM_WORLD, options)));
+        meeting.emplace(Mpi::by_machine());
+        guard().rank = meeting->rank();
+        status = body(Communicator(Mpi::by_machine(options)));
       } catch (const AgreedError& error) {
         status = error.status();
         if (guard().rank == 0) detail::print_error(name, error.what());
