@@ -12,7 +12,7 @@ Place place(const std::string& cpus, int cores, int threads) {
   return {.host = "a",
           .cpus = cpus,
           .nodes = "0",
-          .best_isa = "avx2_fma",
+          .best_isa = "avx2_fma_f16c",
           .compiled_isa = "avx2_fma_f16c",
           .cores = cores,
           .threads = threads,
@@ -49,6 +49,8 @@ TEST_CASE("ranks over NUMA nodes, poorer builds and full memories are warned of"
   Place poor = place("0", 1, 1);
   poor.best_isa = "avx512";
   CHECK(warning({poor}) == "a has avx512, this build uses avx2_fma_f16c: configure with -Dmarch=native there");
+  poor.best_isa = "avx2_fma_f16c_vnni";
+  CHECK(warning({poor}).starts_with("a has avx2_fma_f16c_vnni, this build uses avx2_fma_f16c"));
   Place full = place("0", 1, 1);
   full.memory.available = 5;
   CHECK(warning({full}).find("a has 0.0 GB of free memory") == 0);

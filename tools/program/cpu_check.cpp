@@ -5,6 +5,10 @@
 #include <cstdlib>
 #include <initializer_list>
 
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#endif
+
 namespace tessera::program {
 
 namespace {
@@ -17,6 +21,21 @@ namespace {
   // Before MPI_Init, and on every rank of this machine alike.
   std::_Exit(1);
 }
+
+#if defined(__x86_64__) || defined(__i386__)
+/// A bit of cpuid (0: eax, 1: ebx, 2: ecx, 3: edx), for what __builtin_cpu_supports has no name for in Clang 14.
+/// Source: Intel's manual, volume 2, CPUID.
+bool cpuid_bit(unsigned leaf, unsigned subleaf, int word, int bit) {
+  unsigned words[4] = {};
+  return __get_cpuid_count(leaf, subleaf, &words[0], &words[1], &words[2], &words[3]) != 0 &&
+         (words[word] >> bit & 1U) != 0;
+}
+
+// The system keeps the registers of what follows where it keeps those of AVX, or of AVX-512.
+bool has_f16c() { return __builtin_cpu_supports("avx") && cpuid_bit(1, 0, 2, 29); }
+bool has_avx512fp16() { return __builtin_cpu_supports("avx512f") && cpuid_bit(7, 0, 3, 23); }
+bool has_avxvnni() { return __builtin_cpu_supports("avx2") && cpuid_bit(7, 1, 0, 4); }
+#endif
 
 bool speaks_first() {
   for (const char* name : {"PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK"})
@@ -35,6 +54,8 @@ void check_cpu(const char* program, const CompiledFor& compiled) {
   if (compiled.avx512f && !__builtin_cpu_supports("avx512f")) refuse(program, "AVX-512");
   if (compiled.avx512bf16 && !__builtin_cpu_supports("avx512bf16")) refuse(program, "AVX512-BF16");
   if (compiled.avx512vnni && !__builtin_cpu_supports("avx512vnni")) refuse(program, "AVX512-VNNI");
+  if (compiled.f16c && !has_f16c()) refuse(program, "F16C");
+  if (compiled.avx512fp16 && !has_avx512fp16()) refuse(program, "AVX512-FP16");
   const char* better = nullptr;
   if (!compiled.avx512f && __builtin_cpu_supports("avx512f"))
     better = "AVX-512";
@@ -49,14 +70,22 @@ void check_cpu(const char* program, const CompiledFor& compiled) {
 #endif
 }
 
-const char* best_isa() {
+std::string best_isa() {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f")) return __builtin_cpu_supports("avx512bf16") ? "avx512_bf16" : "avx512";
-  if (__builtin_cpu_supports("avx2")) return __builtin_cpu_supports("fma") ? "avx2_fma" : "avx2";
-  if (__builtin_cpu_supports("avx")) return "avx";
-  if (__builtin_cpu_supports("sse4.2")) return "sse4_2";
-  return "sse2";
+  if (!__builtin_cpu_supports("avx")) return __builtin_cpu_supports("sse4.2") ? "sse4_2" : "sse2";
+  std::string name = "avx";
+  if (__builtin_cpu_supports("avx512f"))
+    name = "avx512";
+  else if (__builtin_cpu_supports("avx2"))
+    name = __builtin_cpu_supports("fma") ? "avx2_fma" : "avx2";
+  if (__builtin_cpu_supports("avx512bf16")) name += "_bf16";
+  if (has_avx512fp16())
+    name += "_fp16";
+  else if (has_f16c())
+    name += "_f16c";
+  if (__builtin_cpu_supports("avx512vnni") || has_avxvnni()) name += "_vnni";
+  return name;
 #else
   return "";
 #endif

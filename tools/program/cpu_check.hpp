@@ -1,6 +1,8 @@
 #pragma once
 // Does this processor have the instructions that the program was compiled for?
 
+#include <string>
+
 namespace tessera::program {
 
 /// What the including file was compiled for; the check itself is compiled for the plainest processor.
@@ -15,10 +17,20 @@ struct CompiledFor {
 #else
   bool avx512bf16 = false;
 #endif
+#if defined(__AVX512FP16__)
+  bool avx512fp16 = true;
+#else
+  bool avx512fp16 = false;
+#endif
 #if defined(__AVX512VNNI__)
   bool avx512vnni = true;
 #else
   bool avx512vnni = false;
+#endif
+#if defined(__F16C__)
+  bool f16c = true;
+#else
+  bool f16c = false;
 #endif
 #if defined(__AVX2__)
   bool avx2 = true;
@@ -41,9 +53,9 @@ struct CompiledFor {
 /// the processor has a better one than was compiled for.
 void check_cpu(const char* program, const CompiledFor& compiled);
 
-/// The best instruction set of this processor, of those that the kernels know, spelt as compiled_isa() begins:
-/// "avx2_fma". Empty where nothing is known.
-[[nodiscard]] const char* best_isa();
+/// The best instruction set of this processor, spelt as compiled_isa() spells it: "avx2_fma_f16c". Empty where nothing is
+/// known.
+[[nodiscard]] std::string best_isa();
 
 inline void require_compiled_instruction_set(const char* program) { check_cpu(program, CompiledFor{}); }
 

@@ -10,7 +10,7 @@
 
 #include <fmt/format.h>
 
-#include <tessera/comm/agree.hpp>
+#include <tessera/comm/placement.hpp>
 #include <tessera/core/version.hpp>
 #include <tessera/parallel/team.hpp>
 #include <tessera/simd/isa.hpp>
@@ -18,6 +18,7 @@
 #include "commands.hpp"
 #include "places.hpp"
 #include "program/cpu_check.hpp"
+#include "program/rank_setup.hpp"
 
 namespace tessera::tools {
 
@@ -41,7 +42,7 @@ std::vector<std::string> gather_texts(Communicator& comm, const std::string& min
   return texts;
 }
 
-/// The CPUs of each thread of a team, as OpenMP binds them; once where they are the same.
+/// The CPUs of each thread of a team; once where they are the same.
 std::string cpus_of_threads(int threads) {
   std::vector<std::string> lists(static_cast<std::size_t>(threads));
   Team team(threads);
@@ -50,10 +51,9 @@ std::string cpus_of_threads(int threads) {
   return same ? lists[0] : fmt::format("{}", fmt::join(lists, " | "));
 }
 
+/// Of ranks that have taken their cores.
 std::vector<Place> gather_places(Communicator& comm, int threads) {
   const std::vector<std::string> hosts = gather_texts(comm, detail::host_name());
-  const auto here = std::count(hosts.begin(), hosts.end(), hosts[static_cast<std::size_t>(comm.rank())]);
-  if (threads == 0) threads = default_threads(static_cast<int>(here));
   const std::vector<std::string> cpus = gather_texts(comm, cpus_of_threads(threads));
   const std::vector<std::string> nodes = gather_texts(comm, list_text(numa_nodes_of(allowed_cpus())));
   const std::vector<std::string> best = gather_texts(comm, program::best_isa());
@@ -72,15 +72,19 @@ std::vector<Place> gather_places(Communicator& comm, int threads) {
 }
 
 int info(Communicator comm, int threads) {
-  const std::vector<Place> places = gather_places(comm, threads);
+  program::ModelOptions options;  // what a model gets where nothing else is said
+  options.threads = threads;
+  const program::RankSetup setup = program::set_up_ranks(comm, options, take_cores(comm, threads, true));
+  const std::vector<Place> places = gather_places(comm, setup.threads);
   if (comm.rank() != 0) return 0;
   std::set<std::string> hosts;
   for (const Place& place : places) hosts.insert(place.host);
   fmt::print("tessera {}.{}.{}: {} rank{} ({}) on {} host{}\n", TESSERA_VERSION_MAJOR, TESSERA_VERSION_MINOR,
              TESSERA_VERSION_PATCH, places.size(), places.size() == 1 ? "" : "s", comm.name(), hosts.size(),
              hosts.size() == 1 ? "" : "s");
-  fmt::print("instruction set: compiled for {}, the processor has {}\n\n", places[0].compiled_isa,
+  fmt::print("instruction set: compiled for {}, the processor has {}\n", places[0].compiled_isa,
              places[0].best_isa.empty() ? "?" : places[0].best_isa);
+  fmt::print("{}\n\n", setup.text);
   fmt::print("{:>4}  {:<20} {:>5} {:>7}  {:<20} {:<10} {:>20}\n", "rank", "host", "cores", "threads",
              "CPUs of a thread", "NUMA nodes", "memory free / all");
   for (std::size_t r = 0; r < places.size(); ++r)

@@ -54,7 +54,7 @@ struct Place {
       warnings.push_back(fmt::format("{} threads share {} cores of {}: give --threads {}", threads, cores, host,
                                      std::max(1, cores / static_cast<int>(ranks.size()))));
     const Place& first = places[ranks[0]];
-    if (!first.best_isa.empty() && !first.compiled_isa.starts_with(first.best_isa))
+    if (!first.best_isa.empty() && first.compiled_isa != first.best_isa)
       warnings.push_back(fmt::format("{} has {}, this build uses {}: configure with -Dmarch=native there", host,
                                      first.best_isa, first.compiled_isa));
     if (first.memory.available < first.memory.total / 10)
