@@ -25,7 +25,8 @@ int main(int argc, char** argv) {
                    "Stop after so many tokens (default: 128, or what the model has room for)")
         ->check(CLI::Range(index_t{1}, index_t{1} << 30))
         ->type_name("N");
-    app.add_flag("--chat", chat, "Wrap the prompt as the model's chat template does");
+    app.add_flag("--chat", chat, "Wrap the prompt as the model's chat template does")
+        ->excludes(app.get_option("--input-ids"));
     app.add_flag("--print-ids", print_ids, "Print the generated ids as a JSON array on the last line");
     app.add_option("--dump-logits", dump,
                    "Write the prompt's logits f32 [T, V] and input_ids to this safetensors file");

@@ -104,6 +104,16 @@ def defaults():
     assert 'temperature' in generate(*ask, '--temperature', '-1', status=2).stderr
 
 
+def useless():
+    """an option that would change nothing is refused"""
+    ask = ['--prompt', 'tessera']
+    for option, needed in ((['--system', 'Be brief.'], '--chat'), (['--no-think'], '--chat'), (['--batch-size', '2'], '--prompt-file')):
+        assert f'{option[0]} requires {needed}' in generate(*ask, *option, status=2).stderr
+    for option in (['--no-think'], ['--date', '1 Jan 2025']):
+        assert f'{option[0]}: expected a chat format with' in generate('--chat', *ask, *option, status=2).stderr
+    assert '--input-ids excludes --chat' in generate('--chat', '--input-ids', '1', status=2).stderr
+
+
 def says():
     """the closing line has tokens, seconds, rates and communication; --quiet leaves nothing on standard error"""
     found = generate('--chat', '--prompt', 'tessera', ranks=2)
@@ -224,7 +234,7 @@ def completion():
 
 scratch = tempfile.mkdtemp()
 try:
-    for act in (seeds, batches, ends, defaults, says, progress, deepseek, info, completion):
+    for act in (seeds, batches, ends, defaults, useless, says, progress, deepseek, info, completion):
         if not CHOSEN or act.__name__ in CHOSEN:
             test(act)
 finally:

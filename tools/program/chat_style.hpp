@@ -1,10 +1,12 @@
 #pragma once
 // What a person may ask of a chat beside its messages.
 
+#include <filesystem>
 #include <optional>
 #include <string>
 
-#include <tessera/text/chat_renderers.hpp>
+#include <tessera/comm/agree.hpp>
+#include <tessera/text/chat_format.hpp>
 
 #include "program/cli.hpp"
 
@@ -22,6 +24,18 @@ struct ChatStyle {
     return options;
   }
 };
+
+/// The chat format of a model's folder. Throws UsageError where it has no use for what was asked.
+[[nodiscard]] inline ChatFormat chat_format(const std::filesystem::path& folder, const ChatStyle& style) {
+  ChatFormat format = ChatFormat::load(folder);
+  const auto refuse = [&](const char* option, const char* expected) {
+    throw UsageError(concat(option, ": expected a chat format with ", expected, ", found ", format.name(),
+                            " without one; leave the option out"));
+  };
+  if (style.no_think && !format.has_thinking_switch()) refuse("--no-think", "a switch for thoughts");
+  if (style.date && !format.has_date()) refuse("--date", "a date");
+  return format;
+}
 
 inline void add_chat_style_options(CLI::App& app, ChatStyle& style) {
   constexpr const char* group = "Chat";

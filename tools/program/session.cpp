@@ -9,7 +9,6 @@
 #include <tessera/io/safetensors_writer.hpp>
 #include <tessera/runtime/load_weights.hpp>
 #include <tessera/simd/isa.hpp>
-#include <tessera/text/chat_format.hpp>
 
 #include "program/machine_memory.hpp"
 #include "program/memory_check.hpp"
@@ -28,7 +27,7 @@ std::vector<token_t> checked_ids(const Opened& opened, const ModelOptions& optio
     std::vector<ChatMessage> messages;
     if (chat->system) messages.push_back({"system", *chat->system});
     messages.push_back({"user", prompt.text});
-    const std::string text = ChatFormat::load(options.model).render(messages, true, chat->options());
+    const std::string text = chat_format(options.model, *chat).render(messages, true, chat->options());
     ids = opened.tokenizer->encode(text, false);
   } else {
     ids = opened.tokenizer->encode(prompt.text);

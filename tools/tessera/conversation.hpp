@@ -38,7 +38,7 @@ class Conversation {
   Conversation(Communicator comm, const ChatCommand& command)
       : comm_(std::move(comm)), opened_(program::open_model(comm_, command.model, true)) {
     sampling_ = agree(comm_, [&] {
-      format_.emplace(ChatFormat::load(command.model.model));
+      format_.emplace(program::chat_format(command.model.model, command.style));
       return program::chosen_sampling(command.sampling, read_generation_config(command.model.model));
     });
     const index_t context = std::min(command.context, opened_.config.max_positions);

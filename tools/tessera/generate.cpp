@@ -196,7 +196,8 @@ void add_generate(CLI::App& app, Action& action) {
   const auto options = std::make_shared<GenerateOptions>();
   program::add_model_options(*command, options->model);
   program::add_prompt_options(*command, options->prompt, true);
-  command->add_option("--batch-size", options->batch_size, "Prompts that run together")
+  command->add_option("--batch-size", options->batch_size, "Prompts of --prompt-file that run together")
+      ->needs(command->get_option("--prompt-file"))
       ->check(CLI::Range(1, 1 << 16))
       ->type_name("N")
       ->capture_default_str();
@@ -210,8 +211,10 @@ void add_generate(CLI::App& app, Action& action) {
       ->expected(1)
       ->take_all();
   command->add_flag("--ignore-eos", options->ignore_eos, "Go on after an end-of-text token");
-  command->add_flag("--chat", options->chat, "Wrap the prompt as the model's chat template does");
+  auto* chat = command->add_flag("--chat", options->chat, "Wrap the prompt as the model's chat template does")
+                   ->excludes(command->get_option("--input-ids"));
   program::add_chat_style_options(*command, options->style);
+  for (const char* style : {"--system", "--date", "--no-think"}) command->get_option(style)->needs(chat);
   program::add_sampling_options(*command, options->sampling);
   command->add_flag("--print-ids", options->print_ids, "Print the generated ids as a JSON array, in a line of its own");
   command

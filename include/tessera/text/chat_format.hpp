@@ -44,6 +44,8 @@ class ChatFormat {
 
   /// Whether ChatOptions::thinking makes a difference.
   [[nodiscard]] bool has_thinking_switch() const { return thinking_switch_; }
+  /// Whether ChatOptions::date does.
+  [[nodiscard]] bool has_date() const { return dated_; }
 
   /// The conversation as text; with `add_generation_prompt` the beginning of the assistant's answer follows. Equal to
   /// transformers' apply_chat_template. The text has its own BOS: encode it without special tokens.
