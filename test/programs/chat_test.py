@@ -174,6 +174,25 @@ def commands():
     assert chat.status() == 0, chat.seen
 
 
+def stopped():
+    """after Ctrl-Z and fg the line is there again, and is edited as before"""
+    chat = Terminal()
+    chat.expect('> ')
+    chat.type('tess')
+    chat.expect('tess')
+    os.kill(chat.pid, signal.SIGSTOP)
+    modes = termios.tcgetattr(chat.fd)
+    modes[3] |= termios.ICANON | termios.ECHO  # as a shell has them
+    termios.tcsetattr(chat.fd, termios.TCSANOW, modes)
+    os.kill(chat.pid, signal.SIGCONT)
+    chat.expect('> tess')
+    chat.type('eraX' + BACKSPACE + '\r')
+    chat.expect(re.escape(ANSWERS['tessera']))
+    chat.expect('> ')
+    chat.type(CTRL_D)
+    assert chat.status() == 0, chat.seen
+
+
 def interrupts():
     """Ctrl-C interrupts an answer; at the prompt it drops the line, then ends the program"""
     chat = Terminal('--context', '150000', '--simd', 'scalar', model=endless_model())
@@ -266,7 +285,7 @@ def under_mpiexec():
 
 scratch = tempfile.mkdtemp()
 try:
-    for act in (answers, *((edits, other_characters) if editing == 'yes' else ()), commands, interrupts, full, ended_from_outside,
+    for act in (answers, *((edits, other_characters, stopped) if editing == 'yes' else ()), commands, interrupts, full, ended_from_outside,
                 *((ranks_killed,) if int(ranks) > 1 else ()), bad_model, pipes, under_mpiexec):
         if not CHOSEN or act.__name__ in CHOSEN:
             test(alone(act))

@@ -53,8 +53,8 @@ struct CompiledFor {
 /// the processor has a better one than was compiled for.
 void check_cpu(const char* program, const CompiledFor& compiled);
 
-/// The best instruction set of this processor, spelt as compiled_isa() spells it: "avx2_fma_f16c". Empty where nothing is
-/// known.
+/// The best instruction set of this processor, spelt as compiled_isa() spells it: "avx2_fma_f16c". Empty where nothing
+/// is known.
 [[nodiscard]] std::string best_isa();
 
 inline void require_compiled_instruction_set(const char* program) { check_cpu(program, CompiledFor{}); }

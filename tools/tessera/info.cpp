@@ -10,6 +10,7 @@
 
 #include <fmt/format.h>
 
+#include <tessera/comm/agree.hpp>
 #include <tessera/comm/placement.hpp>
 #include <tessera/core/version.hpp>
 #include <tessera/parallel/team.hpp>

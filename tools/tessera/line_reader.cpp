@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <clocale>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cwchar>
@@ -63,11 +64,7 @@ std::filesystem::path history_file() {
 class KeepTypedAhead {
  public:
   KeepTypedAhead() {
-    if (::tcgetattr(STDIN_FILENO, &before_) != 0) return;
-    termios now = before_;
-    now.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO);
-    now.c_cc[VMIN] = 1, now.c_cc[VTIME] = 0;
-    changed_ = ::tcsetattr(STDIN_FILENO, TCSADRAIN, &now) == 0;
+    if (::tcgetattr(STDIN_FILENO, &before_) == 0) take();
   }
   KeepTypedAhead(const KeepTypedAhead&) = delete;
   KeepTypedAhead& operator=(const KeepTypedAhead&) = delete;
@@ -75,10 +72,20 @@ class KeepTypedAhead {
     if (changed_) ::tcsetattr(STDIN_FILENO, TCSADRAIN, &before_);
   }
 
+  void take() {
+    termios now = before_;
+    now.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO);
+    now.c_cc[VMIN] = 1, now.c_cc[VTIME] = 0;
+    changed_ = ::tcsetattr(STDIN_FILENO, TCSADRAIN, &now) == 0;
+  }
+
  private:
   termios before_{};
   bool changed_ = false;
 };
+
+/// Set when the process goes on after Ctrl-Z: a shell has had the terminal meanwhile.
+volatile std::sig_atomic_t continued = 0;
 
 class EditedLines final : public LineReader {
  public:
@@ -90,6 +97,9 @@ class EditedLines final : public LineReader {
     ::el_set(editor_, EL_SETTY, "-x", "-icanon", "-echo", nullptr);
     ::el_set(editor_, EL_GETCFN, &next_character);
     ::el_set(editor_, EL_HIST, ::history, history_);
+    struct sigaction action {};
+    action.sa_handler = [](int) { continued = 1; };
+    ::sigaction(SIGCONT, &action, nullptr);
     ::el_set(editor_, EL_BIND, "^R", "em-inc-search-prev", nullptr);
     HistEvent event;
     ::history(history_, &event, H_SETSIZE, 1000);
@@ -131,7 +141,10 @@ class EditedLines final : public LineReader {
     EditedLines& self = of(editor);
     std::mbstate_t state{};
     for (char byte = 0;;) {
-      const int got = next_byte(byte, *self.interrupted_, [editor] { ::el_resize(editor); });
+      const int got = next_byte(byte, *self.interrupted_, [&self, editor] {
+        ::el_resize(editor);
+        self.take_terminal_again();
+      });
       if (got <= 0) {
         self.was_interrupted_ = got < 0;
         return got;
@@ -141,6 +154,16 @@ class EditedLines final : public LineReader {
       if (used != static_cast<std::size_t>(-1)) return 1;
       state = std::mbstate_t{};  // no character begins so: leave it out
     }
+  }
+
+  /// What a shell left of the terminal, while this process was stopped, is made what it was, and the line is shown.
+  void take_terminal_again() {
+    if (continued == 0) return;
+    continued = 0;
+    keep_.take();
+    ::el_set(editor_, EL_PREP_TERM, 0);  // libedit believes that it still has the terminal, and would do nothing
+    ::el_set(editor_, EL_PREP_TERM, 1);
+    ::el_set(editor_, EL_REFRESH);
   }
 
   /// Saved at once: a chat may end by a signal.
