@@ -12,7 +12,6 @@
 #include <string>
 #include <string_view>
 #include <thread>
-#include <vector>
 
 #include <tessera/comm/loopback_program.hpp>
 #include <tessera/comm/mpi.hpp>
@@ -47,7 +46,6 @@ class MpiProgram {
         meeting.emplace(Mpi::by_machine());
         guard().rank = meeting->rank();
         status = body(Communicator(Mpi::by_machine(options)));
-        connect_all();
       } catch (const AgreedError& error) {
         status = error.status();
         if (guard().rank == 0) detail::print_error(name, error.what());
@@ -96,15 +94,6 @@ class MpiProgram {
       detail::print_error(guard().name, concat(mine.text, place()));
       abort_job(mine.status);
     }
-  }
-
-  /// A message from every rank to every other. MPI_Finalize of MPICH 4.0.2 over UCX 1.13 and TCP waits for connections
-  /// that are half made, to ranks that are past answering: a job on four hosts hung at its end, one time in five.
-  static void connect_all() {
-    const auto ranks = static_cast<std::size_t>(guard().ranks);
-    std::vector<char> sent(ranks), received(ranks);
-    detail::check_mpi(MPI_Alltoall(sent.data(), 1, MPI_CHAR, received.data(), 1, MPI_CHAR, MPI_COMM_WORLD),
-                      "MPI_Alltoall");
   }
 
   static std::string place() {
