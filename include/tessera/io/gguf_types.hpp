@@ -2,6 +2,8 @@
 // The element types of a GGUF file that are read here, and what their blocks decode to: ggml's own arithmetic
 // (ggml-quants.c, dequantize_row_*), one number at a time.
 
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <optional>
 #include <string_view>
