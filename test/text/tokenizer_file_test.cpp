@@ -79,7 +79,8 @@ TEST_CASE("a damaged tokenizer.json is refused with the place") {
              Catch::Contains("tokenizer.json: expected an object, found []") || Catch::Contains("found array"));
   CHECK_THAT(file_refusal("{}"), Catch::Contains("expected a field 'model'"));
   CHECK_THAT(file_refusal_with("/model/vocab", Json::array()), Catch::Contains("model.vocab: expected an object"));
-  CHECK_THAT(file_refusal_with("/model/vocab/a", -1), Catch::Contains("model.vocab['a']") && Catch::Contains("found -1"));
+  CHECK_THAT(file_refusal_with("/model/vocab/a", -1),
+             Catch::Contains("model.vocab['a']") && Catch::Contains("found -1"));
   CHECK_THAT(file_refusal_with("/model/vocab/a", 1.5), Catch::Contains("found 1.5"));
   CHECK_THAT(file_refusal_with("/model/vocab/a", "1"), Catch::Contains("found \"1\""));
   CHECK_THAT(file_refusal_with("/model/vocab/a", 4000000000U), Catch::Contains("below 1048576, found 4000000000"));
@@ -97,7 +98,8 @@ TEST_CASE("a damaged tokenizer.json is refused with the place") {
   CHECK_THAT(file_refusal_with("/added_tokens/0/id", 9),
              Catch::Contains("added_tokens[1]") && Catch::Contains("which is '<s>'"));
   CHECK_THAT(file_refusal_with("/added_tokens/0/content", ""), Catch::Contains("expected a text, found an empty one"));
-  CHECK_THAT(file_refusal_with("/added_tokens/0/content", "a"), Catch::Contains("expected id 1 as in model.vocab, found 8"));
+  CHECK_THAT(file_refusal_with("/added_tokens/0/content", "a"),
+             Catch::Contains("expected id 1 as in model.vocab, found 8"));
   CHECK_THAT(file_refusal_with("/added_tokens/0/lstrip", 1),
              Catch::Contains("added_tokens[0].lstrip: expected true or false, found 1"));
 }
@@ -163,7 +165,8 @@ TEST_CASE("add_bos_token and add_eos_token of the configuration take the place o
   CHECK(ids("{" + tokens + R"(, "add_bos_token": true, "add_eos_token": true})") == std::vector<token_t>{8, 1, 9});
   CHECK(ids("{" + tokens + R"(, "add_eos_token": true})") == std::vector<token_t>{1, 9});
   CHECK(ids(R"({"bos_token": null, "add_bos_token": true})") == std::vector<token_t>{1});
-  CHECK_THAT(file_refusal(json.dump(), R"({"bos_token": "<b>", "add_bos_token": true})"), Catch::Contains("found '<b>'"));
+  CHECK_THAT(file_refusal(json.dump(), R"({"bos_token": "<b>", "add_bos_token": true})"),
+             Catch::Contains("found '<b>'"));
   CHECK_THAT(file_refusal(json.dump(), R"({"add_bos_token": "yes"})"), Catch::Contains("expected true or false"));
   CHECK_THAT(file_refusal(json.dump(), "[1]"), Catch::Contains("tokenizer_config.json"));
   json["post_processor"]["special_tokens"]["<s>"]["ids"][0] = 77;
@@ -176,7 +179,8 @@ TEST_CASE("the configuration's added_tokens_decoder adds tokens and changes flag
   CHECK(tokenizer.encode("a  <new>") == std::vector<token_t>{1, 10});
   CHECK_FALSE(tokenizer.is_special(9));
   CHECK(tokenizer.is_special(10));
-  CHECK_THAT(file_refusal(small().dump(), R"({"added_tokens_decoder": {"x": {"content": "y"}}})"), Catch::Contains("['x']"));
+  CHECK_THAT(file_refusal(small().dump(), R"({"added_tokens_decoder": {"x": {"content": "y"}}})"),
+             Catch::Contains("['x']"));
   CHECK_THAT(file_refusal(small().dump(), R"({"added_tokens_decoder": {"3": {"content": "y"}}})"),
              Catch::Contains("'c' in model.vocab"));
 }

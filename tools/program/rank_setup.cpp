@@ -14,8 +14,7 @@ namespace {
 Chosen chosen_collectives(const Communicator& comm, const std::string& wanted) {
   if (wanted != "mpi-own") return choose_collectives(comm, wanted);
 #ifdef TESSERA_PROGRAM_MPI
-  if (comm.name() == "mpi")
-    return {Mpi::by_machine({.allreduce = Allreduce::mpi}), "mpi, sums in an order of its own"};
+  if (comm.name() == "mpi") return {Mpi::by_machine({.allreduce = Allreduce::mpi}), "mpi, sums in an order of its own"};
 #endif
   fail("--collectives mpi-own: expected ranks that are MPI processes, found ", comm.name());
 }

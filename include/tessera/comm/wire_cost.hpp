@@ -13,6 +13,14 @@ struct WireCost {
   index_t bytes = 0;
   index_t messages = 0;
   index_t rounds = 0;  ///< moves that follow each other: each costs a latency
+
+  constexpr WireCost& operator+=(const WireCost& more) {
+    bytes += more.bytes, messages += more.messages, rounds += more.rounds;
+    return *this;
+  }
+  friend constexpr WireCost operator*(index_t times, const WireCost& each) {
+    return {times * each.bytes, times * each.messages, times * each.rounds};
+  }
 };
 
 /// One operation of `bytes` of payload (as comm/recording.hpp counts it) among `ranks` ranks that have even parts.

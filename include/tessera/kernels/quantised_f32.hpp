@@ -19,8 +19,8 @@ void multiply_decoded(Worker& worker, ConstActivations x, const ProductAt& produ
                       Shares shares) {
   float* decoded = worker.scratch<float>(2 * decoded_rows * x.cols);
   float sums[2][dot_tokens_limit * decoded_rows];
-  BlockSequence blocks(product_at, products, worker.share(shares),
-                       2 * block_grain);  // the least that has room for gate and up
+  constexpr index_t chunk = 2 * block_grain;  // the least that has room for gate and up
+  BlockSequence blocks(product_at, products, worker.share(shares), chunk);
   for (Product block = blocks.next(); block.rows() > 0; block = blocks.next()) {
     for (index_t row = 0; row < block.rows(); row += decoded_rows) {
       const Product part = block.row_range({row, std::min(block.rows(), row + decoded_rows)});

@@ -62,12 +62,7 @@ class AllGatherKv {
   void begin(const Step& step) {
     step_ = step;
     tasks_.plan(step, zigzag_rows(step.rows, ranks_, ranks_.rank), staging_.layout());
-    index_t before = 0;
-    for (index_t r = 0; r < ranks_.size; ++r) {
-      const RowSet rows = zigzag_rows(step.rows, ranks_, r);
-      for (index_t i = 0; i < rows.size(); ++i) place_[static_cast<std::size_t>(rows[i])] = before + i;
-      before += rows.size();
-    }
+    place_zigzag_rows(step.rows, ranks_, place_);
   }
 
   template <class Softmax, SimdBackend B>

@@ -56,7 +56,7 @@ class HelixOn {
     const MeshRanks mesh = mesh_of<Shape>(ranks);
     const WeightSlice group = slice_by_heads(config, mesh.inner);
     return SplitHeads::traffic(config, ranks, step.rows)
-        .add(Collective::allgather, 1, step.rows * row_floats(config, group), mesh.outer.size)
+        .add(Collective::allgather, 1, step.rows * qkv_floats(config, group), mesh.outer.size)
         .add(Collective::alltoall, 1, step.rows * group.q_heads.size() * (config.head_dim + 2), mesh.outer.size);
   }
   [[nodiscard]] static Traffic selection_traffic(const ModelConfig&, const Ranks&, const Step&) { return {}; }
@@ -65,7 +65,7 @@ class HelixOn {
     const MeshRanks mesh = mesh_of<Shape>(ranks);
     const WeightSlice group = slice_by_heads(config, mesh.inner);
     const WeightSlice mine = plan(config, ranks, limits.max_tokens).slice;
-    return limits.max_tokens * (row_floats(config, mine) + 2 * row_floats(config, group)) +  // sent; gathered, unpacked
+    return limits.max_tokens * (qkv_floats(config, mine) + 2 * qkv_floats(config, group)) +  // sent; gathered, unpacked
            MergeStates::exchange_floats(limits.max_tokens, config.head_dim, group.q_heads.size(), mine.q_heads.size(),
                                         mesh.outer.size) +
            SplitHeads::exchange_floats(config, ranks, limits.max_tokens) +
@@ -88,7 +88,7 @@ class HelixOn {
         self_(Loopback{}),
         tasks_(context.limits),
         sent_(context.limits.max_tokens * row_size(mesh_.outer.rank)),
-        gathered_(context.limits.max_tokens * (group_.q_heads.size() + 2 * group_.kv_heads.size()) * head_dim()),
+        gathered_(context.limits.max_tokens * qkv_floats(context.config, group_)),
         q_(context.limits.max_tokens * group_.q_heads.size() * head_dim()),
         kv_(context.limits.max_tokens * 2 * group_.kv_heads.size() * head_dim()),
         counts_(static_cast<std::size_t>(mesh_.outer.size)),
@@ -133,10 +133,6 @@ class HelixOn {
   }
 
  private:
-  /// Of a row [q | k | v].
-  [[nodiscard]] static constexpr index_t row_floats(const ModelConfig& config, const WeightSlice& slice) {
-    return (slice.q_heads.size() + 2 * slice.kv_heads.size()) * config.head_dim;
-  }
   [[nodiscard]] index_t head_dim() const { return context_.config.head_dim; }
   [[nodiscard]] static constexpr Range part_of(Range heads, const Ranks& ranks) {
     const Range part = ranks.part(heads.size());

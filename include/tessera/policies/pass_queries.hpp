@@ -31,14 +31,14 @@ class PassQueries {
   [[nodiscard]] static Traffic traffic(const ModelConfig& config, const WeightSlice& slice, const Ranks& ranks,
                                        const Step& step) {
     return Traffic{}
-        .add(Collective::allgather, 1, step.rows * row_floats(config, slice), ranks.size)
+        .add(Collective::allgather, 1, step.rows * qkv_floats(config, slice), ranks.size)
         .add(Collective::alltoall, 1, step.rows * slice.q_heads.size() * (config.head_dim + 2), ranks.size);
   }
   /// The own rows, those of all, and their queries in order; all states, here and on their way; states of the own rows.
   [[nodiscard]] static index_t exchange_floats(const ModelConfig& config, const WeightSlice& slice, const Ranks& ranks,
                                                const Limits& limits) {
     const index_t rows = most_rows(config, slice, limits);
-    return (own_rows(ranks, rows) + rows) * row_floats(config, slice) + rows * slice.q_heads.size() * config.head_dim +
+    return (own_rows(ranks, rows) + rows) * qkv_floats(config, slice) + rows * slice.q_heads.size() * config.head_dim +
            (2 * rows + own_rows(ranks, rows) * ranks.size) * slice.q_heads.size() * (config.head_dim + 2);
   }
 
@@ -55,8 +55,8 @@ class PassQueries {
         receive_counts_(parts_.size()) {
     ranks_.shares = shares_;
     const index_t rows = most_rows(config_, slice_, context.limits);
-    sent_ = Buffer<float>(own_rows(ranks_, rows) * row_floats(config_, slice_));
-    gathered_ = Buffer<float>(rows * row_floats(config_, slice_));
+    sent_ = Buffer<float>(own_rows(ranks_, rows) * qkv_floats(config_, slice_));
+    gathered_ = Buffer<float>(rows * qkv_floats(config_, slice_));
     q_ = Buffer<float>(rows * q_size());
     states_ = Buffer<float>(rows * state_size());
     sent_states_ = Buffer<float>(states_.size());
@@ -67,11 +67,7 @@ class PassQueries {
   void begin(const Step& step, const CacheLayout& layout) {
     step_ = step;
     tasks_.plan(step, all_rows(step.rows), layout);
-    for (index_t r = 0, before = 0; r < ranks_.size; ++r) {
-      const RowSet rows = rows_of(r);
-      for (index_t i = 0; i < rows.size(); ++i) place_[static_cast<std::size_t>(rows[i])] = before + i;
-      before += rows.size();
-    }
+    place_zigzag_rows(step.rows, ranks_, place_);
   }
 
   template <class Softmax, SimdBackend B>
@@ -109,11 +105,7 @@ class PassQueries {
   [[nodiscard]] static index_t own_rows(const Ranks& ranks, index_t rows) {
     return std::min(rows, zigzag_rows(rows, ranks, ranks.rank).size() + 4);
   }
-  /// Of a row [q | k | v].
-  [[nodiscard]] static constexpr index_t row_floats(const ModelConfig& config, const WeightSlice& slice) {
-    return (slice.q_heads.size() + 2 * slice.kv_heads.size()) * config.head_dim;
-  }
-  [[nodiscard]] index_t row_size() const { return row_floats(config_, slice_); }
+  [[nodiscard]] index_t row_size() const { return qkv_floats(config_, slice_); }
   [[nodiscard]] index_t q_size() const { return slice_.q_heads.size() * config_.head_dim; }
   [[nodiscard]] index_t state_size() const { return slice_.q_heads.size() * (config_.head_dim + 2); }
   [[nodiscard]] RowSet rows_of(index_t r) const { return zigzag_rows(step_.rows, ranks_, r); }

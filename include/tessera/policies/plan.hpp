@@ -74,6 +74,17 @@ struct RowSet {
   return {{early, Range{n - late.end, n - late.begin}}};
 }
 
+/// place[t]: where row t of `n` stands when the zigzag rows of all ranks follow each other in rank order, as an
+/// allgather brings them.
+inline void place_zigzag_rows(index_t n, const Ranks& ranks, std::span<index_t> place) {
+  index_t before = 0;
+  for (index_t r = 0; r < ranks.size; ++r) {
+    const RowSet rows = zigzag_rows(n, ranks, r);
+    for (index_t i = 0; i < rows.size(); ++i) place[static_cast<std::size_t>(rows[i])] = before + i;
+    before += rows.size();
+  }
+}
+
 /// The part of every weight matrix that a rank uses.
 struct WeightSlice {
   Range q_heads;
@@ -81,6 +92,11 @@ struct WeightSlice {
   Range ffn;    ///< columns of the hidden layer of the MLP
   Range vocab;  ///< rows of lm_head
 };
+
+/// Floats of a row [q | k | v] of the slice's heads.
+[[nodiscard]] constexpr index_t qkv_floats(const ModelConfig& config, const WeightSlice& slice) {
+  return (slice.q_heads.size() + 2 * slice.kv_heads.size()) * config.head_dim;
+}
 
 /// FFN columns are cut in blocks, so that a slice of a row starts on a cache line and on a quantisation block.
 inline constexpr index_t ffn_grain = 32;

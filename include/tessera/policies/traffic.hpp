@@ -30,22 +30,15 @@ struct Traffic {
     const index_t bytes = floats * static_cast<index_t>(sizeof(float));
     row.calls += calls;
     row.bytes += bytes;
-    if (calls > 0) add_wire(wire_cost(kind, bytes / calls, ranks), calls);
+    if (calls > 0) wire += calls * wire_cost(kind, bytes / calls, ranks);
     if (kind == Collective::exchange && calls > 0) wire.bytes += bytes % calls;  // one is larger than another
     return *this;
   }
   constexpr Traffic& operator+=(const Traffic& more) {
     for (std::size_t i = 0; i < rows.size(); ++i)
       rows[i].calls += more.rows[i].calls, rows[i].bytes += more.rows[i].bytes;
-    add_wire(more.wire, 1);
+    wire += more.wire;
     return *this;
-  }
-
- private:
-  constexpr void add_wire(const WireCost& each, index_t times) {
-    wire.bytes += times * each.bytes;
-    wire.messages += times * each.messages;
-    wire.rounds += times * each.rounds;
   }
 };
 

@@ -27,13 +27,9 @@ class TokensToHeads {
   [[nodiscard]] static Traffic traffic(const ModelConfig& config, const WeightSlice&, const MeshRanks& mesh,
                                        const Step& step) {
     const WeightSlice mine = slice_by_heads(config, mesh.outer);
-    index_t heads = 0;  // of a row, as often as they are sent
-    for (index_t r = 0; r < mesh.outer.size; ++r) {
-      const WeightSlice slice = slice_by_heads(config, mesh.outer.at(r));
-      heads += slice.q_heads.size() + 2 * slice.kv_heads.size();
-    }
     Traffic traffic = HeadKeys::traffic(config, mine, mesh, step);
-    traffic.add(Collective::alltoall, 1, mesh.outer.part(step.rows).size() * heads * config.head_dim, mesh.outer.size);
+    traffic.add(Collective::alltoall, 1, mesh.outer.part(step.rows).size() * sent_row(config, mesh.outer),
+                mesh.outer.size);
     return traffic.add(Collective::alltoall, 1, step.rows * mine.q_heads.size() * config.head_dim, mesh.outer.size);
   }
   [[nodiscard]] static index_t exchange_floats(const ModelConfig& config, const WeightSlice&, const MeshRanks& mesh,
@@ -86,26 +82,24 @@ class TokensToHeads {
   [[nodiscard]] static constexpr index_t most_rows(const Ranks& ranks, const Limits& limits) {
     return std::min(limits.max_tokens, rows(limits.max_tokens, ranks).size() + 4);
   }
+  /// Floats of one row [q | k | v] to all ranks: a KV head goes to each that reads it.
+  [[nodiscard]] static index_t sent_row(const ModelConfig& config, const Ranks& ranks) {
+    index_t floats = 0;
+    for (index_t r = 0; r < ranks.size; ++r) floats += qkv_floats(config, slice_by_heads(config, ranks.at(r)));
+    return floats;
+  }
   /// Own rows of [q | k | v] to the heads' ranks; own heads' results back.
   [[nodiscard]] static index_t sent_floats(const ModelConfig& config, const Ranks& ranks, const Limits& limits) {
-    index_t heads = 0;
-    for (index_t r = 0; r < ranks.size; ++r) {
-      const WeightSlice slice = slice_by_heads(config, ranks.at(r));
-      heads += slice.q_heads.size() + 2 * slice.kv_heads.size();
-    }
-    return config.head_dim *
-           std::max(most_rows(ranks, limits) * heads, limits.max_tokens * slice_by_heads(config, ranks).q_heads.size());
+    return std::max(most_rows(ranks, limits) * sent_row(config, ranks),
+                    limits.max_tokens * slice_by_heads(config, ranks).q_heads.size() * config.head_dim);
   }
   [[nodiscard]] static index_t received_floats(const ModelConfig& config, const Ranks& ranks, const Limits& limits) {
-    const WeightSlice mine = slice_by_heads(config, ranks);
-    return config.head_dim * std::max(limits.max_tokens * (mine.q_heads.size() + 2 * mine.kv_heads.size()),
-                                      most_rows(ranks, limits) * config.heads);
+    return std::max(limits.max_tokens * qkv_floats(config, slice_by_heads(config, ranks)),
+                    most_rows(ranks, limits) * config.heads * config.head_dim);
   }
   [[nodiscard]] const WeightSlice& mine() const { return slices_[static_cast<std::size_t>(ranks_.rank)]; }
   [[nodiscard]] index_t q_size(const WeightSlice& slice) const { return slice.q_heads.size() * config_.head_dim; }
-  [[nodiscard]] index_t row_size(const WeightSlice& slice) const {
-    return q_size(slice) + 2 * slice.kv_heads.size() * config_.head_dim;
-  }
+  [[nodiscard]] index_t row_size(const WeightSlice& slice) const { return qkv_floats(config_, slice); }
 
   /// Rows of this rank, [q | k | v] of the heads of each rank, to that rank.
   void to_heads(ConstActivations q, ConstActivations kv) {

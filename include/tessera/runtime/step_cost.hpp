@@ -22,7 +22,7 @@ struct StepCost {
   [[nodiscard]] double seconds() const { return computing + travelling; }
   StepCost& operator+=(const StepCost& more) {
     computing += more.computing, travelling += more.travelling;
-    wire.bytes += more.wire.bytes, wire.messages += more.wire.messages, wire.rounds += more.wire.rounds;
+    wire += more.wire;
     return *this;
   }
 };
@@ -52,16 +52,11 @@ struct StepCost {
 /// What rank `ranks.rank` sends in a step: in its layers, to hand on wanted rows, and to choose a token of each.
 [[nodiscard]] inline WireCost wire_of_step(const ShardingArithmetic& sharding, const ModelConfig& config,
                                            const Ranks& ranks, const Step& step) {
-  WireCost sum;
-  const auto add = [&](const WireCost& each, index_t times) {
-    sum.bytes += times * each.bytes, sum.messages += times * each.messages, sum.rounds += times * each.rounds;
-  };
-  add(sharding.traffic(config, ranks, step).wire, config.layers);
-  add(sharding.selection_traffic(config, ranks, step).wire, 1);
+  WireCost sum = config.layers * sharding.traffic(config, ranks, step).wire;
+  sum += sharding.selection_traffic(config, ranks, step).wire;
   constexpr index_t candidate = 8;  // a logit and an id (runtime/vocabulary.hpp)
   const auto wanted = static_cast<index_t>(step.wanted.size());
-  add(wire_cost(Collective::allgather, candidate * wanted * ranks.size, ranks.size), 1);
-  return sum;
+  return sum += wire_cost(Collective::allgather, candidate * wanted * ranks.size, ranks.size);
 }
 
 /// The slowest rank's seconds and the largest sender's bytes, of ranks that share as `ranks` says.
