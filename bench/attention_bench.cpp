@@ -1,4 +1,4 @@
-// Attention alone, causal prefill and decode, as a share of the machine's limits measured in the same process.
+// Attention alone, causal prefill and decode, as a share of the machine's limits measured in between.
 // Run: attention_bench [--threads 1,2] [--benchmark_filter=prefill]
 //
 // Names are coordinates: attention/<backend>/<policy>/prefill/tokens:<T>/threads:<N>, and decode/context:<C>. Shape of
@@ -109,23 +109,25 @@ bool right(benchmark::State& state, Team& team, index_t tokens, index_t context)
 }
 
 template <class Softmax, SimdBackend B>
-void prefill(benchmark::State& state, index_t tokens, int threads, const program::MachinePeak& peak) {
+void prefill(benchmark::State& state, index_t tokens, int threads, std::span<const float> memory) {
   Team team(threads);
   if (!right<Softmax, B>(state, team, tokens, 0)) return;
   Sequence sequence(team, tokens, 0, 1);
-  const double seconds = bench::median_seconds(state, [&] { return sequence.attend<Softmax, B>(); });
-  bench::report_flops(state, peak, sequence.flops() / seconds);
+  bench::Limits(team, memory).measure(state, {{bench::Limits::flops, sequence.flops()}}, [&] {
+    return sequence.attend<Softmax, B>();
+  });
 }
 
 template <class Softmax, SimdBackend B>
-void decode(benchmark::State& state, index_t context, int threads, const program::MachinePeak& peak) {
+void decode(benchmark::State& state, index_t context, int threads, std::span<const float> memory) {
   Team team(threads);
   if (!right<Softmax, B>(state, team, 1, context - 1)) return;
   // It finds a cold cache: one of many layers, between which all weights pass through the caches.
   const index_t bytes_of_copy = 2 * sizeof(float) * layout.kv_heads() * layout.head_dim * context;
   Sequence sequence(team, 1, context - 1, std::max<index_t>(2, 8 * bench::last_cache_bytes() / bytes_of_copy));
-  const double seconds = bench::median_seconds(state, [&] { return sequence.attend<Softmax, B>(); });
-  bench::report_bytes(state, peak, sequence.bytes() / seconds);
+  bench::Limits(team, memory).measure(state, {{bench::Limits::bytes, sequence.bytes()}}, [&] {
+    return sequence.attend<Softmax, B>();
+  });
 }
 
 /// The time of one version over that of another, measured in turn; `predecessor` is 0 where it had no such number.
@@ -152,15 +154,15 @@ void add(const std::string& name, F&& f) {
 }
 
 template <class Softmax, SimdBackend B>
-void add_policy(int threads, const program::MachinePeak& peak) {
+void add_policy(int threads, std::span<const float> memory) {
   const std::string name = concat("attention/", B::name(), "/", Softmax::name);
   const std::string with = concat("/threads:", threads);
   for (const index_t tokens : {32, 64, 128, 256, 512, 1024, 2048})
     add(concat(name, "/prefill/tokens:", tokens, with),
-        [=](benchmark::State& state) { prefill<Softmax, B>(state, tokens, threads, peak); });
+        [=](benchmark::State& state) { prefill<Softmax, B>(state, tokens, threads, memory); });
   for (const index_t context : {512, 1024, 2048, 4096, 8192, 16384})
     add(concat(name, "/decode/context:", context, with),
-        [=](benchmark::State& state) { decode<Softmax, B>(state, context, threads, peak); });
+        [=](benchmark::State& state) { decode<Softmax, B>(state, context, threads, memory); });
 }
 
 void add_ratios(int threads) {
@@ -186,10 +188,10 @@ int main(int argc, char** argv) {
   const bench::CommonOptions options(app);
   CLI11_PARSE(app, argc, argv);
   try {
-    const auto peaks = bench::measure_peaks(options);
+    const Buffer<float> memory = bench::measure_peaks(options);
     for (const int threads : options.threads) {
-      add_policy<OnlineSoftmax, Native>(threads, peaks.at(threads));
-      add_policy<StandardSoftmax, Native>(threads, peaks.at(threads));
+      add_policy<OnlineSoftmax, Native>(threads, memory.span());
+      add_policy<StandardSoftmax, Native>(threads, memory.span());
       add_ratios(threads);
     }
     benchmark::RunSpecifiedBenchmarks();

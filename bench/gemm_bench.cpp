@@ -1,5 +1,5 @@
-// Products with weights alone: GFLOP/s and GB/s, and their share of what the machine does at most, measured first.
-// Run: gemm_bench [--threads 1,2] [--preset qwen3-0.6b] [--memory file|huge] [--benchmark_filter=gemm/bf16/qkv]
+// Products with weights alone: GFLOP/s and GB/s, and their share of what the machine does at most, measured between
+// them. Run: gemm_bench [--threads 1,2] [--preset qwen3-0.6b] [--memory file|huge] [--benchmark_filter=gemm/bf16/qkv]
 // Medians of alternating runs: --benchmark_repetitions=5 --benchmark_enable_random_interleaving=true
 //
 // Shares of the FMA peak are those of f32: products of integers may exceed it.
@@ -224,7 +224,7 @@ class Operation {
 };
 
 void gemm(benchmark::State& state, const Pool& pool, const Shape& shape, index_t tokens, int threads,
-          const program::MachinePeak& peak) {
+          std::span<const float> memory) {
   Team team(threads);
   Operation operation(pool, shape, tokens);
   if (operation.error(team) > 1e-4) {
@@ -234,7 +234,10 @@ void gemm(benchmark::State& state, const Pool& pool, const Shape& shape, index_t
   // Several calls in one parallel region, as in a step of a model, where one call takes microseconds.
   const index_t calls = std::max<index_t>(1, pool.copies(shape) / tokens);
   index_t copy = 0;
-  const double seconds = bench::median_seconds(state, [&] {
+  const auto all_calls = static_cast<double>(calls);
+  using Of = bench::Limits::Of;
+  bench::Limits limits(team, memory);
+  limits.measure(state, {{Of::flops, all_calls * operation.flops()}, {Of::bytes, all_calls * operation.bytes()}}, [&] {
     const double all = program::shortest(1, [&] {
       team.run([&](Worker& worker) {
         for (index_t i = 0; i < calls; ++i) operation.multiply(worker, copy + i);
@@ -243,12 +246,10 @@ void gemm(benchmark::State& state, const Pool& pool, const Shape& shape, index_t
     copy += calls;
     return all;
   });
-  bench::report_flops(state, peak, static_cast<double>(calls) * operation.flops() / seconds);
-  bench::report_bytes(state, peak, static_cast<double>(calls) * operation.bytes() / seconds);
 }
 
 void gemv_slice(benchmark::State& state, const Pool& pool, const Shape& shape, int ranks, int threads,
-                const program::MachinePeak& peak) {
+                std::span<const float> memory) {
   Team team(threads);
   const Range cols = partition(shape.cols, ranks, ranks - 1, 32);
   const index_t rows = shape.rows[0];
@@ -268,13 +269,13 @@ void gemv_slice(benchmark::State& state, const Pool& pool, const Shape& shape, i
   const auto slice = [&](index_t i) { return pool.at(i * shape.elements(), rows, shape.cols).col_range(cols); };
   const auto whole = [&](index_t i) { return pool.at(i * rows * cols.size(), rows, cols.size()); };
   std::vector<double> shares;
-  const double seconds = bench::median_seconds(state, [&] {
+  const auto bytes = static_cast<double>(copies * pool.bytes(rows * cols.size()));
+  bench::Limits(team, memory).measure(state, {{bench::Limits::bytes, bytes}}, [&] {
     const double contiguous = seconds_of(whole);
     const double sliced = seconds_of(slice);
     shares.push_back(100 * contiguous / sliced);
     return sliced;
   });
-  bench::report_bytes(state, peak, static_cast<double>(copies * pool.bytes(rows * cols.size())) / seconds);
   state.counters["%_of_contiguous"] = bench::median(shares);
 }
 
@@ -287,7 +288,7 @@ DType dtype_named(const std::string& name) {
 void run(const Options& options, const bench::CommonOptions& common) {
   const ModelConfig model = preset_named(options.preset).config();
   const DType dtype = dtype_named(options.dtype);
-  const auto peaks = bench::measure_peaks(common);
+  const Buffer<float> memory = bench::measure_peaks(common);
 
   // A quarter of a row, of a slice for four ranks, still makes four times the cache.
   const std::vector<Shape> shapes = shapes_of(model);
@@ -299,12 +300,11 @@ void run(const Options& options, const bench::CommonOptions& common) {
     return benchmark::RegisterBenchmark(name.c_str(), f)->Unit(benchmark::kMicrosecond);
   };
   for (const int threads : common.threads) {
-    const program::MachinePeak& peak = peaks.at(threads);
     for (const Shape& shape : shapes) {
       for (const index_t tokens : {1, 4, 16, 17, 32, 64, 128, 512})
         add(concat("gemm/", options.dtype, "/", shape.name, "/tokens:", tokens, "/threads:", threads),
-            [&pool, &peak, shape, tokens, threads](benchmark::State& state) {
-              gemm(state, pool, shape, tokens, threads, peak);
+            [&pool, &memory, shape, tokens, threads](benchmark::State& state) {
+              gemm(state, pool, shape, tokens, threads, memory.span());
             })
             ->UseManualTime();
     }
@@ -312,8 +312,8 @@ void run(const Options& options, const bench::CommonOptions& common) {
       if (shape.name != "o_proj" && shape.name != "down") continue;  // those that HeadWise cuts by columns
       for (const int ranks : {2, 4})
         add(concat("gemv_slice/", options.dtype, "/", shape.name, "/ranks:", ranks, "/threads:", threads),
-            [&pool, &peak, shape, ranks, threads](benchmark::State& state) {
-              gemv_slice(state, pool, shape, ranks, threads, peak);
+            [&pool, &memory, shape, ranks, threads](benchmark::State& state) {
+              gemv_slice(state, pool, shape, ranks, threads, memory.span());
             })
             ->UseManualTime();
     }

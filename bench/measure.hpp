@@ -5,8 +5,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <map>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "program/cli.hpp"
@@ -42,15 +45,54 @@ double median_seconds(benchmark::State& state, F&& f) {
   return median(std::move(seconds));
 }
 
-inline void report_flops(benchmark::State& state, const program::MachinePeak& peak, double flops_per_second) {
-  state.counters["GFLOP/s"] = flops_per_second / 1e9;
-  state.counters["%_of_FMA_peak"] = 100 * flops_per_second / peak.flops;
-}
+/// The machine's limits while something else is measured. What a virtual core gets, and what its neighbours leave of
+/// the memory, changes by half within seconds: a share is of what was possible just before.
+class Limits {
+ public:
+  enum Of { flops, bytes };
 
-inline void report_bytes(benchmark::State& state, const program::MachinePeak& peak, double bytes_per_second) {
-  state.counters["GB/s"] = bytes_per_second / 1e9;
-  state.counters["%_of_read_bandwidth"] = 100 * bytes_per_second / peak.bandwidth();
-}
+  /// `memory`: to be read, much more than the caches hold.
+  Limits(Team& team, std::span<const float> memory) : team_(team), memory_(memory) {}
+
+  /// As median_seconds, and reports the work of a call, in flops or bytes, as a rate and as a share of the limit.
+  template <class F>
+  void measure(benchmark::State& state, std::initializer_list<std::pair<Of, double>> work, F&& f) {
+    std::map<Of, double> now;
+    std::map<Of, std::vector<double>> possible;  // in the time of a call
+    double since = pause;
+    const double seconds = median_seconds(state, [&] {
+      if (since >= pause) {
+        since = 0;
+        for (const auto& [of, amount] : work) now[of] = measure(of);
+      }
+      const double taken = f();
+      since += taken;
+      for (const auto& [of, amount] : work) possible[of].push_back(now[of] * taken);
+      return taken;
+    });
+    for (const auto& [of, amount] : work) {
+      state.counters[of == flops ? "GFLOP/s" : "GB/s"] = amount / seconds / 1e9;
+      state.counters[of == flops ? "%_of_FMA_peak" : "%_of_read_bandwidth"] = 100 * amount / median(possible[of]);
+    }
+  }
+
+ private:
+  static constexpr double pause = 0.02;           // seconds between two looks at the limits
+  static constexpr std::size_t window = 1 << 24;  // floats read in one look
+
+  [[nodiscard]] double measure(Of of) {
+    if (of == flops) return program::fma_peak<XsimdBackend<>>(team_, 1 << 17, 3);
+    const std::size_t count = std::min(window, memory_.size());
+    if (at_ + count > memory_.size()) at_ = 0;
+    const double rate = program::read_bandwidth(team_, memory_.subspan(at_, count), 1);
+    at_ += count;
+    return rate;
+  }
+
+  Team& team_;
+  std::span<const float> memory_;
+  std::size_t at_ = 0;
+};
 
 /// The options that every benchmark has.
 struct CommonOptions {
@@ -69,19 +111,21 @@ struct CommonOptions {
   }
 };
 
-/// The limits for each number of threads, which become part of the report.
-inline std::map<int, program::MachinePeak> measure_peaks(const CommonOptions& options) {
-  std::map<int, program::MachinePeak> peaks;
+/// Memory that shows what reading takes, and the limits of each number of threads as a part of the report.
+inline Buffer<float> measure_peaks(const CommonOptions& options) {
+  const index_t bytes = options.peak_mib << 20;
   for (const int threads : options.threads) {
     Team team(threads);  // one team at a time: with more workers than cores nobody spins
-    const program::MachinePeak& peak = peaks[threads] = program::measure_peak(team, options.peak_mib << 20);
+    const program::MachinePeak peak = program::measure_peak(team, bytes);
     const std::string of = concat(" of ", threads, threads == 1 ? " thread" : " threads");
     benchmark::AddCustomContext("FMA peak" + of, concat(peak.flops / 1e9, " GFLOP/s"));
     benchmark::AddCustomContext("reads of a mapped file" + of, concat(peak.file_bandwidth / 1e9, " GB/s"));
     benchmark::AddCustomContext("reads of huge pages" + of, concat(peak.buffer_bandwidth / 1e9, " GB/s"));
   }
   benchmark::AddCustomContext("instruction set", std::string(compiled_isa()));
-  return peaks;
+  Buffer<float> memory(bytes / static_cast<index_t>(sizeof(float)));
+  std::fill_n(memory.data(), memory.size(), 1.0F);
+  return memory;
 }
 
 }  // namespace tessera::bench

@@ -150,7 +150,7 @@ void add_options(CLI::App& app, Options& o) {
       "tok/s: the tokens of one iteration (of all prompts; in decode those that are made) over the median time of the\n"
       "slowest rank. % of peak: the time that the machine needs at best, by its arithmetic (f32) or its reads of "
       "weights\n"
-      "and cache, whichever takes longer, over that median.\n\n"
+      "and cache, whichever takes longer, over that median; its peaks are measured before and after each row.\n\n"
       "  benchmark_qwen3 --preset qwen3-0.6b --prompt-len 128,512,2048 --gen-len 64\n"
       "  mpiexec.mpich -n 2 benchmark_qwen3 --model DIR --threads 1 --format json");
 }
@@ -271,7 +271,8 @@ int run(Communicator comm, int argc, char** argv, Clock::time_point begin) {
     return verdict.good() ? 0 : 1;
   }
 
-  setting.peak = program::measure_peak_of_all(comm, setup.threads, o.peak_mib << 20);
+  const auto measure_peak = [&] { return program::measure_peak_of_all(comm, setup.threads, o.peak_mib << 20); };
+  program::MachinePeak before = measure_peak();
   // Two layers show a wrong path as well as all of them, in a fraction of the time.
   const program::Verdict verdict = verify(program::random_ids(19, opened.config.vocab), 3, 2);
   agree(comm, [&] {
@@ -315,8 +316,11 @@ int run(Communicator comm, int argc, char** argv, Clock::time_point begin) {
     if (o.verbose && speaks) fmt::print(stderr, "timing {} at {} tokens\n", program::name_of(phase), prompt_len);
     const index_t gen_len = phase == program::BenchmarkPhase::decode ? o.gen_len : 0;
     if (o.trace.empty()) trace.clear();
-    rows.push_back(program::run_case(*model, opened.weights, {phase, prompt_len, gen_len, o.batch_size, kv_cache},
-                                     o.repetitions, setting.peak, trace));
+    rows.push_back(
+        program::run_case(*model, {phase, prompt_len, gen_len, o.batch_size, kv_cache}, o.repetitions, trace));
+    const program::MachinePeak after = measure_peak();
+    program::hold_against(rows.back(), *model, opened.weights, before, after);
+    before = after;
   };
   for (const index_t prompt_len : o.prompt_len) {
     if (o.phase != "decode") time(program::BenchmarkPhase::prefill, prompt_len, true);

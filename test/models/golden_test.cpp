@@ -55,8 +55,7 @@ void hold_to_golden(const Combination& row, const Golden& g, const Ranks& ranks,
 TEST_CASE("logits and greedy ids of every combination equal those of transformers", "[golden]") {
   const auto folders = program::golden_folders(TESSERA_GOLDEN);
   CHECK(folders.size() == TESSERA_GOLDENS);  // each is a test of its own: see test/meson.build
-  for (const auto& folder : folders)
-    SECTION(folder.filename().string()) {
+  for (const auto& folder : folders) SECTION(folder.filename().string()) {
       const Golden g = program::load_golden(folder);
       for (const Combination& row : program::shipped_combinations())
         for (const index_t size : {1, 2, 3, 4, 6, 8})

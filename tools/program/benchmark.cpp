@@ -177,8 +177,7 @@ MachinePeak measure_peak_of_all(Communicator& comm, int threads, index_t bytes) 
   return sum;
 }
 
-BenchmarkRow run_case(AnyModel& model, const ModelWeights& weights, const BenchmarkCase& of,
-                      const Repetitions& repetitions, const MachinePeak& peak, Trace& trace) {
+BenchmarkRow run_case(AnyModel& model, const BenchmarkCase& of, const Repetitions& repetitions, Trace& trace) {
   Communicator& comm = model.comm();
   Batch batch(model, of.batch_size, of.prompt_len);
   batch.truncate(0);
@@ -232,8 +231,14 @@ BenchmarkRow run_case(AnyModel& model, const ModelWeights& weights, const Benchm
       row.bytes_cache = static_cast<index_t>(all[i + 5]);
     }
   }
-  row.seconds_bound = bound_of(model, weights, of, peak);
   return row;
+}
+
+void hold_against(BenchmarkRow& row, const AnyModel& model, const ModelWeights& weights, const MachinePeak& before,
+                  const MachinePeak& after) {
+  row.peak = {(before.flops + after.flops) / 2, (before.file_bandwidth + after.file_bandwidth) / 2,
+              (before.buffer_bandwidth + after.buffer_bandwidth) / 2};
+  row.seconds_bound = bound_of(model, weights, row.of, row.peak);
 }
 
 Verdict verify_against_reference(Communicator comm, const Policies& policies, const ModelConfig& config,

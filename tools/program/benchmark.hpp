@@ -38,7 +38,8 @@ struct BenchmarkRow {
   /// Of the rank with the largest median.
   double seconds_median = 0, seconds_min = 0, seconds_max = 0;
   double seconds_first = 0;   ///< the first time, before warm-up: pages are touched, weights read
-  double seconds_bound = 0;   ///< what the machine's peak of arithmetic or of reading allows at best
+  MachinePeak peak;           ///< of all ranks together, around the time of this row
+  double seconds_bound = 0;   ///< what that peak of arithmetic or of reading allows at best
   TimeSplit split;            ///< of a further iteration
   index_t bytes_private = 0;  ///< of the rank with the most, without its KV cache
   index_t bytes_cache = 0;    ///< of that rank
@@ -52,10 +53,15 @@ struct Repetitions {
   index_t iters = 5;
 };
 
-/// Runs a case on all ranks. Collective; the result is the same on all. `peak` is that of all ranks together; `trace`
-/// belongs to the model, and one iteration after the timed ones is recorded in it.
-[[nodiscard]] BenchmarkRow run_case(AnyModel& model, const ModelWeights& weights, const BenchmarkCase& of,
-                                    const Repetitions& repetitions, const MachinePeak& peak, Trace& trace);
+/// Runs a case on all ranks. Collective; the result is the same on all. `trace` belongs to the model, and one iteration
+/// after the timed ones is recorded in it.
+[[nodiscard]] BenchmarkRow run_case(AnyModel& model, const BenchmarkCase& of, const Repetitions& repetitions,
+                                    Trace& trace);
+
+/// Holds a row against the machine's limits, as they were before and after it: what a virtual core gets changes from
+/// minute to minute.
+void hold_against(BenchmarkRow& row, const AnyModel& model, const ModelWeights& weights, const MachinePeak& before,
+                  const MachinePeak& after);
 
 /// Peak of all ranks' teams measured at the same time. Collective; the same on all ranks.
 [[nodiscard]] MachinePeak measure_peak_of_all(Communicator& comm, int threads, index_t bytes);

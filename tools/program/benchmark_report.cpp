@@ -57,27 +57,27 @@ std::string markdown(const BenchmarkSetting& setting, const std::vector<Benchmar
           ? ""
           : fmt::format(", attention blocks of {} queries and {} keys (0: as the caches suggest)", s.attention.queries,
                         s.attention.keys));
-  table += fmt::format("peak: {:.0f} GFLOP/s in f32, reads {:.1f} GB/s of a mapped file, {:.1f} GB/s of huge pages\n",
-                       s.peak.flops / 1e9, s.peak.file_bandwidth / 1e9, s.peak.buffer_bandwidth / 1e9);
   table += fmt::format(
       "MPI_Init {:.3f} s, then weights usable after {:.3f} s, model made after {:.3f} s; verified: largest error "
       "{:.1e} "
       "standard deviations\n\n",
       s.seconds_mpi_init, s.seconds_load, s.seconds_make, s.verified_error);
   table +=
-      "| phase | prompt | gen | batch | tok/s | median s | min s | max s | first s | % of peak | compute, "
-      "communication, "
-      "waiting % | private MB |\n"
-      "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
+      "| phase | prompt | gen | batch | tok/s | median s | min s | max s | first s | GFLOP/s peak | GB/s peak | % of "
+      "peak | "
+      "compute, communication, waiting % | private MB |\n"
+      "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
   for (const BenchmarkRow& row : rows) {
     const double whole = std::max(row.split.total(), 1e-12) / 100;
     table += fmt::format(
-        "| {}{} | {} | {} | {} | {:.2f} | {:.4f} | {:.4f} | {:.4f} | {:.4f} | {:.0f} | {:.0f}, {:.0f}, {:.0f} | {:.0f} "
-        "|\n",
+        "| {}{} | {} | {} | {} | {:.2f} | {:.4f} | {:.4f} | {:.4f} | {:.4f} | {:.0f} | {:.1f} | {:.0f} | {:.0f}, "
+        "{:.0f}, "
+        "{:.0f} | {:.0f} |\n",
         name_of(row.of.phase), row.of.kv_cache ? "" : ", no KV cache", row.of.prompt_len, row.of.gen_len,
         row.of.batch_size, row.tokens_per_second(), row.seconds_median, row.seconds_min, row.seconds_max,
-        row.seconds_first, row.percent_of_peak(), row.split.compute / whole, row.split.communication / whole,
-        row.split.waiting / whole, static_cast<double>(row.bytes_private) / 1e6);
+        row.seconds_first, row.peak.flops / 1e9, row.peak.bandwidth() / 1e9, row.percent_of_peak(),
+        row.split.compute / whole, row.split.communication / whole, row.split.waiting / whole,
+        static_cast<double>(row.bytes_private) / 1e6);
   }
   return table;
 }
@@ -120,9 +120,9 @@ BenchmarkFields fields_of(const BenchmarkSetting& setting, const BenchmarkRow& r
       {"bytes_private", std::to_string(row.bytes_private)},
       {"bytes_cache", std::to_string(row.bytes_cache)},
       {"bytes_weights", std::to_string(s.bytes_weights)},
-      {"peak_flops", number(s.peak.flops)},
-      {"peak_bytes_file", number(s.peak.file_bandwidth)},
-      {"peak_bytes_buffer", number(s.peak.buffer_bandwidth)},
+      {"peak_flops", number(row.peak.flops)},
+      {"peak_bytes_file", number(row.peak.file_bandwidth)},
+      {"peak_bytes_buffer", number(row.peak.buffer_bandwidth)},
       {"seconds_mpi_init", number(s.seconds_mpi_init)},
       {"seconds_load", number(s.seconds_load)},
       {"seconds_make", number(s.seconds_make)},

@@ -26,15 +26,16 @@ double shortest(int times, F&& f) {
   return best;
 }
 
+/// Latency 4, two a cycle, and some to spare; they fit into 16 registers.
+inline constexpr index_t fma_chains = 10;
+
 /// Keeps a result that nobody reads.
 inline void keep(float value) { asm volatile("" : : "g"(value) : "memory"); }
 
-/// FLOP/s of independent fused multiply-adds in registers, two for a lane, on all threads of the team.
+/// Seconds that all threads of the team take for `steps` rounds of independent fused multiply-adds in registers.
 template <SimdBackend B>
-double fma_peak(Team& team) {
-  constexpr index_t chains = 10;  // latency 4, two a cycle, and some to spare; they fit into 16 registers
-  constexpr int steps = 1 << 20;
-  const double seconds = shortest(20, [&] {
+double fma_seconds(Team& team, int steps, int times) {
+  return shortest(times, [&] {
     team.run([&](Worker&) {
       volatile float opaque = 0.999F;  // keeps the compiler from knowing the fixed point
       const auto factor = B::broadcast(opaque);
@@ -43,17 +44,22 @@ double fma_peak(Team& team) {
         for (int i = 0; i < steps; ++i) ((sums[I] = B::fma(sums[I], factor, factor)), ...);
         keep((B::reduce_add(sums[I]) + ...));
       }
-      (std::make_integer_sequence<index_t, chains>{});
+      (std::make_integer_sequence<index_t, fma_chains>{});
     });
   });
-  return 2.0 * chains * steps * static_cast<double>(B::width) * team.threads() / seconds;
 }
 
-/// Bytes a second that all threads of the team read together, each its part of `data`.
-inline double read_bandwidth(Team& team, std::span<const float> data) {
+/// FLOP/s of all threads of the team, two for a lane: the most of `times` measurements.
+template <SimdBackend B>
+double fma_peak(Team& team, int steps = 1 << 20, int times = 20) {
+  return 2.0 * static_cast<double>(fma_chains * steps * B::width * team.threads()) / fma_seconds<B>(team, steps, times);
+}
+
+/// Bytes a second that all threads of the team read together, each its part of `data`: the most of `times`.
+inline double read_bandwidth(Team& team, std::span<const float> data, int times = 8) {
   using B = XsimdBackend<>;
   constexpr index_t W = B::width;
-  const double seconds = shortest(8, [&] {
+  const double seconds = shortest(times, [&] {
     team.run([&](Worker& worker) {
       const Range mine = worker.share(static_cast<index_t>(data.size()), 4 * W);
       typename B::f32 sums[4] = {B::zero(), B::zero(), B::zero(), B::zero()};
