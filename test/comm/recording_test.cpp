@@ -45,6 +45,19 @@ TEST_CASE("a recorded operation counts once, whatever it is made of") {
   }
 }
 
+TEST_CASE("messages that wait for one another are counted as latencies") {
+  const auto rounds = [](Collective kind, index_t bytes, index_t ranks) {
+    return wire_cost(kind, bytes, ranks).rounds;
+  };
+  for (const auto& [ranks, doubled] : {std::pair{1, 0}, {2, 1}, {3, 2}, {4, 2}, {5, 3}, {8, 3}, {64, 6}}) {
+    CHECK(rounds(Collective::allgather, 1 << 20, ranks) == doubled);
+    CHECK(rounds(Collective::allreduce, one_shot_bytes, ranks) == doubled);
+    CHECK(rounds(Collective::allreduce, one_shot_bytes + 4, ranks) == (ranks == 1 ? 0 : 1 + doubled));
+    CHECK(rounds(Collective::alltoall, 1 << 20, ranks) == (ranks == 1 ? 0 : 1));
+  }
+  CHECK(rounds(Collective::allgather, 0, 4) == 0);
+}
+
 TEST_CASE("payload and wire bytes of gathers, scatters and exchanges follow their formulas") {
   const auto ledgers = InProcess::run(3, [](Communicator world) {
     auto [comm, ledger] = record(world);

@@ -22,6 +22,7 @@ namespace {
 struct PlanOptions {
   program::ModelOptions model;
   std::string preset;
+  index_t layers = 0;
   index_t ranks = 1;
   index_t context = 0;
   PlannedRequest request;
@@ -52,6 +53,7 @@ struct Planned {
 Planned make_plan(const PlanOptions& o) {
   Planned p;
   p.config = o.preset.empty() ? read_config(o.model.model) : preset_named(o.preset).config();
+  if (o.layers > 0) p.config.layers = o.layers;
   const DType stored = o.preset.empty() ? program::stored_type(Checkpoint::open(o.model.model), p.config) : DType::bf16;
   p.bytes = bytes_per_weight(stored, program::chosen_formats(o.model));
   p.policies = program::chosen_policies(o.model, o.ranks);
@@ -216,6 +218,10 @@ void add_plan(CLI::App& app) {
   auto* preset = command->add_option("--preset", o->preset, "The shape of a published model, in bf16")
                      ->type_name("NAME")
                      ->excludes(model);
+  command->add_option("--layers", o->layers, "So many decoder layers of the preset")
+      ->check(CLI::Range(1, 65536))
+      ->type_name("N")
+      ->needs(preset);
   command->add_option("-n,--ranks", o->ranks, "Number of ranks")
       ->check(CLI::Range(1, 4096))
       ->required()

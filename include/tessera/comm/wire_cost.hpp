@@ -12,7 +12,7 @@ inline constexpr index_t one_shot_bytes = 32 << 10;
 struct WireCost {
   index_t bytes = 0;
   index_t messages = 0;
-  index_t rounds = 0;  ///< moves that follow each other: each costs a latency
+  index_t rounds = 0;  ///< messages that wait for one another: each costs a latency
 
   constexpr WireCost& operator+=(const WireCost& more) {
     bytes += more.bytes, messages += more.messages, rounds += more.rounds;
@@ -23,20 +23,28 @@ struct WireCost {
   }
 };
 
+/// Messages that follow each other until what each rank has is everywhere, when the ranks that have it double.
+[[nodiscard]] constexpr index_t doublings(index_t ranks) {
+  index_t rounds = 0;
+  while ((index_t{1} << rounds) < ranks) ++rounds;
+  return rounds;
+}
+
 /// One operation of `bytes` of payload (as comm/recording.hpp counts it) among `ranks` ranks that have even parts.
 [[nodiscard]] constexpr WireCost wire_cost(Collective kind, index_t bytes, index_t ranks) {
   const index_t others = ranks - 1;
+  const index_t gathering = doublings(ranks);  // messages between pairs, as of all-to-all, all start at once
   if (others == 0 || (bytes == 0 && kind != Collective::barrier)) return {};
   switch (kind) {
     case Collective::allreduce:
-      if (bytes <= one_shot_bytes) return {bytes * others, others, 1};
-      return {2 * bytes * others / ranks, 2 * others, 2};  // slices to their ranks, sums to all
+      if (bytes <= one_shot_bytes) return {bytes * others, others, gathering};
+      return {2 * bytes * others / ranks, 2 * others, 1 + gathering};  // slices to their ranks, sums to all
     case Collective::broadcast:
-      if (bytes <= one_shot_bytes || ranks == 2) return {bytes * others, others, 1};
-      return {2 * bytes * others / ranks, 2 * others, 2};
+      if (bytes <= one_shot_bytes || ranks == 2) return {bytes * others, others, gathering};
+      return {2 * bytes * others / ranks, 2 * others, 1 + gathering};
     case Collective::exchange: return {bytes, 1, 1};
-    case Collective::barrier: return {others, others, 1};
-    case Collective::allgather:
+    case Collective::barrier: return {others, others, gathering};
+    case Collective::allgather: return {bytes * others / ranks, others, gathering};
     case Collective::reduce_scatter:
     case Collective::alltoall: return {bytes * others / ranks, others, 1};
   }
