@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 #include <random>
+#include <utility>
 
 #include <tessera/core/buffer.hpp>
 #include <tessera/kernels/gemm.hpp>
@@ -142,4 +143,74 @@ TEST_CASE("a product refuses shapes that do not fit, by name", "[gemm]") {
   };
   CHECK_NOTHROW(run(4));
   CHECK_THROWS_WITH(run(3), Catch::Contains("project: weight: expected [3, 3], found [4, 3]"));
+}
+
+TEMPLATE_LIST_TEST_CASE("a number that is none reaches its own token and its own output, and no other", "[gemm]",
+                        BackendsOfEachWidth) {
+  using B = TestType;
+  std::mt19937 random(3);
+  for (const index_t tokens : {1, 4, 17, 70})
+    for (const index_t depth : {7, 64, 129}) {
+      const index_t rows = 21;
+      std::vector<float> x = random_floats(tokens * depth, random);
+      RandomWeight weight(rows, depth, 2, DType::f32, random);
+      const auto product = [&] {
+        std::vector<float> out(static_cast<std::size_t>(tokens * rows));
+        Team(2).run([&](Worker& worker) {
+          const Projection p{weight.view, nullptr, {out.data(), tokens, rows}};
+          project<B>(worker, {x.data(), tokens, depth}, {&p, 1});
+        });
+        return out;
+      };
+      const auto sound = product();
+      const auto token = static_cast<index_t>(random() % static_cast<unsigned>(tokens));
+      const auto output = static_cast<index_t>(random() % static_cast<unsigned>(rows));
+      const auto at = static_cast<index_t>(random() % static_cast<unsigned>(depth));
+      const float odd = random() % 2 == 0 ? NAN : INFINITY;
+      INFO(B::name() << ", " << tokens << " tokens, depth " << depth << ", " << odd);
+      const auto differs = [&](index_t only_token, index_t only_output) {
+        const auto found = product();
+        index_t wrong = 0;
+        for (index_t t = 0; t < tokens; ++t)
+          for (index_t r = 0; r < rows; ++r) {
+            const auto i = static_cast<std::size_t>(t * rows + r);
+            const bool reached = t == only_token || r == only_output;
+            wrong += reached ? std::isfinite(found[i]) : std::memcmp(&found[i], &sound[i], sizeof(float)) != 0;
+          }
+        return wrong;
+      };
+      float& of_token = x[static_cast<std::size_t>(token * depth + at)];
+      float& of_output = weight.memory.as<float>()[output * weight.view.stride + at];
+      const float before = std::exchange(of_token, odd);
+      CHECK(differs(token, -1) == 0);
+      of_token = before;
+      of_output = odd;
+      CHECK(differs(-1, output) == 0);
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("products of denormals and of numbers far apart stay within their bound", "[gemm]",
+                        BackendsOfEachWidth) {
+  using B = TestType;
+  std::mt19937 random(4);
+  for (int i = 0; i < 40; ++i) {
+    const auto tokens = static_cast<index_t>(1 + random() % 40), depth = static_cast<index_t>(1 + random() % 150);
+    std::vector<float> x = random_floats(tokens * depth, random);
+    for (float& v : x) v *= std::pow(10.0F, static_cast<float>(static_cast<int>(random() % 75) - 44));  // 1e-44 to 1e30
+    const RandomWeight weight(9, depth, 1, DType::f32, random);
+    std::vector<float> out(static_cast<std::size_t>(tokens * 9));
+    Team(static_cast<int>(1 + random() % 3)).run([&](Worker& worker) {
+      const Projection p{weight.view, nullptr, {out.data(), tokens, 9}};
+      project<B>(worker, {x.data(), tokens, depth}, {&p, 1});
+    });
+    double worst = 0;
+    for (index_t t = 0; t < tokens; ++t)
+      for (index_t r = 0; r < 9; ++r) {
+        const Reference expected = dot(x.data() + t * depth, weight, r);
+        // Half a unit of the least denormal for each operation, where a product is that small.
+        const double allowed = static_cast<double>(depth + 2) * (unit_roundoff * expected.magnitude + 0x1p-149);
+        worst = std::max(worst, std::abs(double{out[static_cast<std::size_t>(t * 9 + r)]} - expected.value) / allowed);
+      }
+    CHECK(worst <= 1);
+  }
 }
