@@ -110,6 +110,15 @@ TEST_CASE("a GGUF file that is cut short or lies is refused, and read within its
   std::string many = bytes;
   std::fill_n(many.begin() + 8, 8, '\xFF');  // so many tensors
   CHECK(open(many).find("do not fit into") != std::string::npos);
+  // 2^31 rows of 2^31 numbers: their bytes are 2^64, which wrapped would be none.
+  std::string huge = bytes;
+  const std::size_t name = huge.find("token_embd.weight");
+  REQUIRE(name != std::string::npos);
+  for (const std::size_t extent : {name + 17 + 4, name + 17 + 4 + 8})
+    std::memcpy(&huge[extent], "\0\0\0\x80\0\0\0\0", 8);
+  std::memcpy(&huge[name + 17 + 4 + 16], "\0\0\0\0", 4);  // f32
+  CHECK(open(huge).find("token_embd.weight: expected 4611686018427387904 times 4 bytes from byte") !=
+        std::string::npos);
   // Random damage is an Error or goes unnoticed; what is read stays within the file.
   std::mt19937 random(6);
   for (int i = 0; i < 1500; ++i) {

@@ -225,10 +225,12 @@ class Gguf {
       index_t elements = 1;
       for (const index_t extent : tensor.shape) elements *= extent;
       const Block block = block_of(tensor.type);
-      const index_t bytes = elements / block.elements * block.bytes;
+      const index_t blocks = elements / block.elements;
       tensor.offset += data_begin;
-      require(bytes <= file_.size() - tensor.offset, file_.path(), ": ", excerpt(name), ": expected ", bytes,
-              " bytes from byte ", tensor.offset, " on, the file has ", file_.size());
+      // Of the file, not of the blocks: those times their bytes may be more than a number holds.
+      require(tensor.offset < file_.size() && blocks <= (file_.size() - tensor.offset) / block.bytes, file_.path(),
+              ": ", excerpt(name), ": expected ", blocks, " times ", block.bytes, " bytes from byte ", tensor.offset,
+              " on, the file has ", file_.size());
       tensor.data = file_.data() + tensor.offset;
     }
   }
