@@ -158,6 +158,8 @@ try:
     options('an unknown option', ['--model', good, '--input-ids', '1', '--nonsense'], 2, 'nonsense')
     options('an unknown strategy', ['--model', good, '--input-ids', '1', '--parallel-strategy', 'best'], 2,
             'best is not among')
+    options('groups whose product is no number', ['--model', good, '--input-ids', '1', '--parallel-strategy',
+            'sequence:9223372036854775807xheadwise:9223372036854775807'], 2, 'expected OUTER:NxINNER:M')
     options('no model', ['--input-ids', '1'], 2, '--model')
     options('a full disk under --dump-logits', ['--model', good, '--input-ids', '1', '--dump-logits', '/dev/full'], 1,
             '/dev/full')

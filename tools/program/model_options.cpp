@@ -174,10 +174,13 @@ struct StrategyName {
   index_t inner = 1;
 };
 
+/// Far above any job, so that a product of two is still a number.
+constexpr index_t most_ranks = 1 << 24;
+
 index_t group_size(std::string_view text, const std::string& whole) {
   index_t n = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
-  if (error != std::errc{} || end != text.data() + text.size() || n < 1)
+  if (error != std::errc{} || end != text.data() + text.size() || n < 1 || n > most_ranks)
     throw UsageError(
         concat("--parallel-strategy: expected OUTER:NxINNER:M such as sequence:2xheadwise:2, found ", whole));
   return n;

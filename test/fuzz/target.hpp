@@ -1,0 +1,96 @@
+#pragma once
+// What the fuzz targets share: files that cost no disk, and the law that an Error says something short.
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <tessera/core/error.hpp>
+
+/// One execution: reads `size` bytes as the target's input. Anything but a return is a finding.
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
+
+namespace tessera::fuzz {
+
+/// Ends the process with the law that was broken.
+inline void expect(bool holds, const char* law) {
+  if (holds) return;
+  std::fprintf(stderr, "fuzz: expected that %s\n", law);
+  std::abort();
+}
+
+/// Runs `f`, which may end in an Error of a few hundred bytes: every one says something, none repeats the input.
+template <class F>
+void parse(F&& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    const std::string_view text = error.what();
+    expect(!text.empty() && text.size() < 4000, "an error is a sentence");
+  }
+}
+
+/// The input as texts, cut at zero bytes: `count` of them, the last ones empty where the input has fewer.
+inline std::vector<std::string> texts(const std::uint8_t* data, std::size_t size, std::size_t count) {
+  std::vector<std::string> all(count);
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < size; ++i) {
+    if (data[i] == 0 && at + 1 < count)
+      ++at;
+    else
+      all[at] += static_cast<char>(data[i]);
+  }
+  return all;
+}
+
+/// A regular file in memory, written anew for every input.
+class MemoryFile {
+ public:
+  MemoryFile() : descriptor_(::memfd_create("fuzz", 0)) { expect(descriptor_ >= 0, "a file can be made in memory"); }
+  MemoryFile(const MemoryFile&) = delete;
+  MemoryFile& operator=(const MemoryFile&) = delete;
+  ~MemoryFile() { ::close(descriptor_); }
+
+  [[nodiscard]] std::filesystem::path path() const { return "/proc/self/fd/" + std::to_string(descriptor_); }
+  void write(const void* bytes, std::size_t size) const {
+    expect(::ftruncate(descriptor_, 0) == 0, "a file in memory can be cut");
+    expect(::pwrite(descriptor_, bytes, size, 0) == static_cast<ssize_t>(size), "a file in memory can be written");
+  }
+  void write(std::string_view bytes) const { write(bytes.data(), bytes.size()); }
+
+ private:
+  int descriptor_;
+};
+
+/// A folder whose files are links to files in memory. It stays behind when the process is ended by a finding.
+class MemoryFolder {
+ public:
+  MemoryFolder() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "tessera-fuzz-XXXXXX").string();
+    expect(::mkdtemp(pattern.data()) != nullptr, "a folder can be made");
+    path_ = pattern;
+  }
+  MemoryFolder(const MemoryFolder&) = delete;
+  MemoryFolder& operator=(const MemoryFolder&) = delete;
+  ~MemoryFolder() {
+    std::error_code unused;
+    std::filesystem::remove_all(path_, unused);
+  }
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+  void link(const MemoryFile& file, std::string_view name) const {
+    std::filesystem::create_symlink(file.path(), path_ / name);
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace tessera::fuzz
