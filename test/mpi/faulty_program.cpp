@@ -41,6 +41,17 @@ int misbehave(Communicator comm, const std::string& fault, int culprit) {
   }
   if (fault == "stop") comm.set_timeout(1);
   work(comm, 1000);
+  if (mine && fault == "finalize") {  // what belongs to MPI_COMM_SELF is deleted first of all
+    int key = 0;
+    MPI_Comm_create_keyval(
+        MPI_COMM_NULL_COPY_FN,
+        [](MPI_Comm, int, void*, void*) {
+          std::this_thread::sleep_for(std::chrono::seconds(100));
+          return MPI_SUCCESS;
+        },
+        &key, nullptr);
+    MPI_Comm_set_attr(MPI_COMM_SELF, key, nullptr);
+  }
   comm.barrier();
   if (comm.rank() == 0) std::puts("all is well");
   return 0;
