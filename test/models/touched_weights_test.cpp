@@ -38,7 +38,8 @@ class WatchedZeros {
     return view;
   }
   [[nodiscard]] index_t touched_pages() const {
-    return static_cast<index_t>(std::count_if(touched_.begin(), touched_.end(), [](const auto& t) { return t.load(); }));
+    return static_cast<index_t>(
+        std::count_if(touched_.begin(), touched_.end(), [](const auto& t) { return t.load(); }));
   }
   [[nodiscard]] index_t used_pages() const { return static_cast<index_t>(used_ / page); }
 

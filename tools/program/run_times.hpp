@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include <tessera/comm/recording.hpp>
 #include <tessera/runtime/batch.hpp>
 
 namespace tessera::program {
@@ -13,12 +14,17 @@ namespace tessera::program {
 /// Times the steps of a generation. A step that takes tokens of a prompt is prefill, also when others decode in it.
 class RunTimes {
  public:
+  /// `ledger` records the communicator of the model that takes the steps.
+  explicit RunTimes(const Ledger& ledger) : ledger_(ledger) {}
+
   /// Runs `step`, which returns its StepCounts, and adds it up.
   template <class Step>
   StepCounts measure(Step&& step) {
+    const double before = ledger_.total().microseconds;
     const Clock::time_point begin = Clock::now();
     const StepCounts counts = step();
     const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+    communication_ += (ledger_.total().microseconds - before) * 1e-6;
     if (made_ == 0) first_token_ += seconds;
     made_ += counts.new_tokens;
     Part& part = counts.prompt_tokens > 0 ? prefill_ : decode_;
@@ -34,19 +40,18 @@ class RunTimes {
   [[nodiscard]] double seconds() const { return prefill_.seconds + decode_.seconds; }
 
   /// The line that closes an answer of a chat.
-  [[nodiscard]] std::string brief(double communication_seconds) const {
+  [[nodiscard]] std::string brief() const {
     return fmt::format("{} tokens, {:.1f} tok/s, first after {:.2f} s, communication {:.0f} %", made_, decode_.rate(),
-                       first_token_, share(communication_seconds));
+                       first_token_, communication_share());
   }
 
   /// The line that closes a program: tokens, seconds and rates of both phases, the time to the first token, the share
   /// of communication.
-  [[nodiscard]] std::string summary(double communication_seconds) const {
+  [[nodiscard]] std::string summary() const {
     return fmt::format(
         "{} new tokens in {:.2f} s: prefill {}, decode {}, first token after {:.3f} s, "
         "communication {:.1f} % of the time",
-        made_, seconds(), prefill_.text(), decode_.text(), first_token_,
-        seconds() > 0 ? 100 * communication_seconds / seconds() : 0.0);
+        made_, seconds(), prefill_.text(), decode_.text(), first_token_, communication_share());
   }
 
  private:
@@ -63,9 +68,11 @@ class RunTimes {
   };
 
   /// In percent of all steps.
-  [[nodiscard]] double share(double of_seconds) const { return seconds() > 0 ? 100 * of_seconds / seconds() : 0; }
+  [[nodiscard]] double communication_share() const { return seconds() > 0 ? 100 * communication_ / seconds() : 0; }
 
+  const Ledger& ledger_;
   Part prefill_, decode_;
+  double communication_ = 0;  // seconds, in steps
   index_t made_ = 0;
   double first_token_ = 0;
 };

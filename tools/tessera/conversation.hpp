@@ -96,8 +96,7 @@ class Conversation {
   Answer generate(std::vector<token_t> prompt, const AnswerEvents& events) {
     const index_t rest = static_cast<index_t>(prompt.size()) - keep_common_prefix(prompt);
     cached_ = prompt;
-    ledger_->clear();
-    program::RunTimes times;
+    program::RunTimes times(*ledger_);
     program::TextStream stream(&*opened_.tokenizer, opened_.config.eos_token_ids);
     std::string text;
     const auto show = [&](const std::string& piece) {
@@ -124,7 +123,7 @@ class Conversation {
                                  : stopped                         ? chat_end::stopped
                                  : times.made() >= max_new_tokens_ ? chat_end::length
                                                                    : chat_end::full;
-    return {end, times.brief(ledger_->total().microseconds * 1e-6), times.prefilled()};
+    return {end, times.brief(), times.prefilled()};
   }
 
   Communicator comm_;

@@ -153,8 +153,7 @@ int generate(Communicator comm, const GenerateOptions& options) {
       with_text, options.print_ids || !with_text);
   std::optional<Progress> progress;
   if (speaks && !options.model.quiet) progress.emplace("reading the prompt", prompt_tokens, tokens);
-  program::RunTimes times;
-  made.ledger->clear();
+  program::RunTimes times(*made.ledger);
   Sampler sampler(sampling);
   BatchGeneration generation(model, sampler, prompts, max_new_tokens);
   if (trace) trace->record(true);
@@ -184,8 +183,7 @@ int generate(Communicator comm, const GenerateOptions& options) {
   program::report_end(model, options.model);
   program::report_memory(model, opened, options.model);
   if (speaks && !options.model.quiet)
-    fmt::print(stderr, "world_size: {}\ngenerated_tokens: {}\n{}\n", comm.size(), times.made(),
-               times.summary(made.ledger->total().microseconds * 1e-6));
+    fmt::print(stderr, "world_size: {}\ngenerated_tokens: {}\n{}\n", comm.size(), times.made(), times.summary());
   return 0;
 }
 
