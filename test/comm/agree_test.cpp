@@ -6,6 +6,7 @@
 #include <tessera/comm/agree.hpp>
 #include <tessera/comm/in_process.hpp>
 #include <tessera/comm/loopback_program.hpp>
+#include <tessera/comm/same_everywhere.hpp>
 
 using namespace tessera;
 
@@ -78,6 +79,34 @@ TEST_CASE("ranks agree again after a fault") {
     return faults;
   });
   CHECK(rounds == std::vector<int>{3, 3, 3});
+}
+
+TEST_CASE("facts that differ between ranks are named, with both values and the rank that has another") {
+  const auto heard = [](auto&& facts_of_rank) {
+    return InProcess::run(3, [&](Communicator comm) -> std::string {
+      const std::vector<Fact> facts = facts_of_rank(comm.rank());
+      try {
+        require_same_everywhere(comm, "command lines", facts);
+      } catch (const AgreedError& error) {
+        return error.what();
+      }
+      return "";
+    });
+  };
+  const std::string place = concat(" (rank 2 of 3 on ", detail::host_name(), ")");
+  const auto told = [&](const std::string& what) {
+    return std::vector<std::string>(3, "command lines differ between ranks: " + what + place);
+  };
+  CHECK(heard([](int) { return std::vector<Fact>{{"--seed", "7"}, {"", "12:a"}}; }) == std::vector<std::string>(3));
+  CHECK(heard([](int rank) {
+          return std::vector<Fact>{{"--seed", "7"}, {"--chunk", rank == 2 ? "256" : "512"}};
+        }) == told("--chunk: expected 512 as on rank 0, found 256"));
+  CHECK(heard([](int rank) {
+          return rank == 2 ? std::vector<Fact>{} : std::vector<Fact>{{"--greedy", ""}};
+        }) == told("--greedy: expected nothing as on rank 0, found none"));
+  CHECK(heard([](int rank) {
+          return rank == 2 ? std::vector<Fact>{{"--wire", "q8"}} : std::vector<Fact>{};
+        }) == told("--wire: expected none as on rank 0, found q8"));
 }
 
 TEST_CASE("a program of one rank returns its status, 1 for an error, 2 for a wrong command line") {

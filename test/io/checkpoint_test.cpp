@@ -5,6 +5,7 @@
 #include <csignal>
 
 #include <tessera/io/checkpoint.hpp>
+#include <tessera/io/fingerprint.hpp>
 #include <tessera/io/safetensors_writer.hpp>
 #include "io/temp_folder.hpp"
 
@@ -215,4 +216,25 @@ TEST_CASE("a disk that is full is an Error with the file's name, and leaves no p
   CHECK(error == path.string() + ": cannot write: File too large");
   CHECK(late == path.string() + ": cannot write: File too large");
   CHECK(std::filesystem::is_empty(folder.path()));
+}
+
+TEST_CASE("a fingerprint is the checkpoint's own: of its files, its names and its weights") {
+  const auto print_of = [](const std::string& name, const std::string& weights) {
+    const test::TempFolder folder;
+    SafetensorsWriter writer(folder / "model.safetensors", {{name, StoredType::u8, {4}}});
+    writer.write(0, 0, weights.data(), 4);
+    writer.finish();
+    return fingerprint(Checkpoint::open(folder.path()));
+  };
+  const Fingerprint print = print_of("w", "abcd"), again = print_of("w", "abcd");
+  CHECK(print.files == 1);
+  CHECK(print.bytes > 12);
+  CHECK(again.bytes == print.bytes);
+  CHECK(again.headers == print.headers);
+  CHECK(again.sample == print.sample);
+  CHECK(print_of("v", "abcd").headers != print.headers);
+  CHECK(print_of("v", "abcd").sample == print.sample);
+  CHECK(print_of("w", "abce").headers == print.headers);
+  CHECK(print_of("w", "abce").sample != print.sample);
+  CHECK(fingerprint(Checkpoint::open(std::filesystem::path(TESSERA_GOLDEN) / "llama3-tiny")).files == 4);
 }
