@@ -52,6 +52,7 @@ TEST_CASE("zigzag ranks differ by at most one row, and in causal work by at most
       }
       REQUIRE(most_rows - least_rows <= 1);
       REQUIRE(most_work - least_work <= ceil_div(n, 2 * ranks) * (n + 1));  // one chunk of the longest rows
+      if (n % (2 * ranks) == 0) REQUIRE(most_work == least_work);  // an early chunk and its mirror: always as much
     }
 }
 

@@ -34,10 +34,11 @@ class RandomAttention {
       Cache cache;
       cache.slot_stride = layout.head_dim + 3;
       cache.head_stride = (slots + 2) * cache.slot_stride;
-      const auto size = static_cast<std::size_t>(layout.kv_heads() * cache.head_stride);
+      const index_t kv_heads = layout.heads == 0 ? 0 : kv_head_of(layout.heads - 1) + 1;
+      const auto size = static_cast<std::size_t>(kv_heads * cache.head_stride);
       cache.keys.assign(size, poison);
       cache.values.assign(size, poison);
-      for (index_t h = 0; h < layout.kv_heads(); ++h)
+      for (index_t h = 0; h < kv_heads; ++h)
         for (index_t s = 0; s < slots; ++s)
           for (index_t d = 0; d < layout.head_dim; ++d) {
             const auto at = static_cast<std::size_t>(h * cache.head_stride + s * cache.slot_stride + d);
@@ -89,10 +90,13 @@ class RandomAttention {
 
   [[nodiscard]] float scale() const { return 1.0F / std::sqrt(static_cast<float>(layout_.head_dim)); }
 
+  /// As the whole model counts them; not asked of the layout, whose answer is what is tested.
+  [[nodiscard]] index_t kv_head_of(index_t head) const { return (head + layout_.head_offset) / layout_.group; }
+
   void attend_one(const AttentionTask& task, index_t i, index_t head, std::vector<double>& out) const {
     const index_t row = task.row_begin + i;
     const index_t visible = task.visible[i];
-    const index_t kv_head = layout_.kv_head(head);
+    const index_t kv_head = kv_head_of(head);
     const float* q = queries_.data() + row * width() + head * layout_.head_dim;
     std::vector<double> weights(static_cast<std::size_t>(visible));
     double most = -std::numeric_limits<double>::infinity();

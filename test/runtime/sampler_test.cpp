@@ -118,6 +118,12 @@ TEST_CASE("equal logits on different ranks are all kept by top-k") {
   for (const int size : {1, 3}) CHECK(drawn_by(size, sampling, logits, 50) == expected);
 }
 
+TEST_CASE("of equal logits on different ranks the lowest id is the greedy one") {
+  const std::vector<float> logits(static_cast<std::size_t>(rows * vocab), 0.25F);
+  const Sampling greedy{.temperature = 0};
+  for (const int size : {1, 3}) CHECK(drawn_by(size, greedy, logits, 3) == drawn_by_law(greedy, logits, 3));
+}
+
 TEST_CASE("empty shares of the vocabulary take part") {
   const std::vector<float> logits = some_logits(13, 2);
   const auto draw_one = [&](Communicator comm, Range part) {
