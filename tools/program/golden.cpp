@@ -72,17 +72,17 @@ double row_deviation(const float* row, index_t n) {
   return std::sqrt(squares / static_cast<double>(n));
 }
 
-double worst_error(const float* found, const float* expected, index_t rows, index_t vocab) {
-  double worst = 0;
+void add_errors(const float* found, const float* expected, index_t rows, index_t vocab, Outcome& outcome) {
   for (index_t r = 0; r < rows; ++r) {
     const double deviation = row_deviation(expected + r * vocab, vocab);
     for (index_t i = 0; i < vocab; ++i) {
-      const double error = std::abs(static_cast<double>(found[r * vocab + i]) - expected[r * vocab + i]) / deviation;
-      if (std::isnan(error)) return INFINITY;
-      worst = std::max(worst, error);
+      double error = std::abs(static_cast<double>(found[r * vocab + i]) - expected[r * vocab + i]) / deviation;
+      if (std::isnan(error)) error = INFINITY;
+      outcome.worst = std::max(outcome.worst, error);
+      outcome.squares += error * error;
     }
   }
-  return worst;
+  outcome.logits += rows * vocab;
 }
 
 double top_gap(const float* row, index_t n) {

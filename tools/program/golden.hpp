@@ -37,10 +37,14 @@ struct Golden {
 /// What a model gave, held against a golden.
 struct Outcome {
   double worst = 0;                ///< largest |logit error| of the prompt, in standard deviations of its row
+  double squares = 0;              ///< sum of their squares, in the same unit
+  index_t logits = 0;              ///< how many
   double smallest_gap = INFINITY;  ///< between the best and the next logit of a generated token, in the same unit
   std::vector<token_t> greedy;
   std::vector<float> last_logits;  ///< of the last decode step
 
+  /// Root mean square of the logit errors.
+  [[nodiscard]] double rms() const { return logits == 0 ? 0 : std::sqrt(squares / static_cast<double>(logits)); }
   [[nodiscard]] bool good(const Golden& golden, double tolerance) const {
     return worst <= tolerance && greedy == golden.greedy;
   }
@@ -48,8 +52,14 @@ struct Outcome {
 
 /// Standard deviation of a row of logits, the unit of its errors.
 [[nodiscard]] double row_deviation(const float* row, index_t n);
-/// Largest |found - expected| over the rows' standard deviations; infinite where a NaN is found.
-[[nodiscard]] double worst_error(const float* found, const float* expected, index_t rows, index_t vocab);
+/// Takes |found - expected| over the rows' standard deviations into `outcome`; infinite where a NaN is found.
+void add_errors(const float* found, const float* expected, index_t rows, index_t vocab, Outcome& outcome);
+/// The largest of them.
+[[nodiscard]] inline double worst_error(const float* found, const float* expected, index_t rows, index_t vocab) {
+  Outcome outcome;
+  add_errors(found, expected, rows, vocab, outcome);
+  return outcome.worst;
+}
 /// Distance of the best logit from the next, in standard deviations of the row.
 [[nodiscard]] double top_gap(const float* row, index_t n);
 
@@ -75,8 +85,7 @@ template <class Model>
     const Chunk chunk{0, prompt.subspan(done, count), Wanted::all};
     const Logits logits = model.step({&chunk, 1});
     const Buffer<float> rows = gather_logits(comm, logits, model.ranks(), vocab);
-    outcome.worst =
-        std::max(outcome.worst, worst_error(rows.data(), golden.row(done), static_cast<index_t>(count), vocab));
+    add_errors(rows.data(), golden.row(done), static_cast<index_t>(count), vocab, outcome);
     done += count;
     std::vector<token_t> best(count);
     argmax(comm, logits, best);

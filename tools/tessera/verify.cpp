@@ -35,6 +35,7 @@ index_t inner_size(const Combination& row, index_t ranks) {
 
 struct Cell {
   double worst = 0;
+  double rms = 0;
   double gap = 0;
   bool good = true;
   bool refused = false;
@@ -56,6 +57,7 @@ Cell verify_cell(Communicator comm, const Combination& row, const program::Golde
         row.make(comm, golden.config, golden.weights, {.limits = program::limits_of(golden), .inner = inner});
     const program::Outcome outcome = program::run_golden(*model, golden, chunks);
     cell.worst = std::max(cell.worst, outcome.worst);
+    cell.rms = std::max(cell.rms, outcome.rms());
     cell.gap = outcome.smallest_gap;
     cell.good = cell.good && outcome.good(golden, tolerance_of(row));
     last = outcome.last_logits;
@@ -81,8 +83,8 @@ int verify(const Communicator& world, const VerifyOptions& options) {
   int failed = 0;
   int passed = 0;
   if (speaks)
-    fmt::print("{:<14} {:>5} {:<31} {:<9} {:<15} {:<7} {:>10} {:>10} {:>9}  {}\n", "golden", "ranks", "sharding",
-               "decode", "softmax", "simd", "max error", "tolerance", "least gap", "verdict");
+    fmt::print("{:<14} {:>5} {:<31} {:<9} {:<15} {:<7} {:>10} {:>10} {:>9} {:>9}  {}\n", "golden", "ranks", "sharding",
+               "decode", "softmax", "simd", "max error", "tolerance", "least gap", "rms error", "verdict");
   for (const program::Golden& golden : goldens)
     for (const Combination& row : program::shipped_combinations()) {
       const Cell cell = verify_cell(comm, row, golden);
@@ -91,9 +93,9 @@ int verify(const Communicator& world, const VerifyOptions& options) {
       fmt::print("{:<14} {:>5} {:<31} {:<9} {:<15} {:<7} ", golden.name, comm.size(), row.sharding, row.decode,
                  row.softmax, row.backend);
       if (cell.refused)
-        fmt::print("{:>10} {:>10} {:>9}  more ranks than it can use\n", "-", "-", "-");
+        fmt::print("{:>10} {:>10} {:>9} {:>9}  more ranks than it can use\n", "-", "-", "-", "-");
       else
-        fmt::print("{:>10.2e} {:>10.0e} {:>9.3f}  {}\n", cell.worst, tolerance_of(row), cell.gap,
+        fmt::print("{:>10.2e} {:>10.0e} {:>9.3f} {:>9.2e}  {}\n", cell.worst, tolerance_of(row), cell.gap, cell.rms,
                    cell.good ? "ok" : "FAILED");
       std::fflush(stdout);
     }
