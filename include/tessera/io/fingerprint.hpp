@@ -36,10 +36,10 @@ class Fnv {
 
 }  // namespace detail
 
-/// Reads the beginning of up to 64 tensors of each file, evenly among them, without touching the mapping. Throws Error
+/// Reads the beginning of up to 128 tensors of each file, evenly among them, without touching the mapping. Throws Error
 /// if a file has become too short.
 [[nodiscard]] inline Fingerprint fingerprint(const Checkpoint& checkpoint) {
-  constexpr std::size_t samples = 64;
+  constexpr std::size_t samples = 128;
   constexpr index_t most = 256;  // bytes of one: a few cache lines of weights, in which no two trainings agree
   Fingerprint print;
   detail::Fnv headers, sample;
