@@ -51,11 +51,15 @@ TEST_CASE("messages that wait for one another are counted as latencies") {
   };
   for (const auto& [ranks, doubled] : {std::pair{1, 0}, {2, 1}, {3, 2}, {4, 2}, {5, 3}, {8, 3}, {64, 6}}) {
     CHECK(rounds(Collective::allgather, 1 << 20, ranks) == doubled);
-    CHECK(rounds(Collective::allreduce, one_shot_bytes, ranks) == doubled);
-    CHECK(rounds(Collective::allreduce, one_shot_bytes + 4, ranks) == (ranks == 1 ? 0 : 1 + doubled));
+    CHECK(rounds(Collective::allreduce, 256, ranks) == doubled);
+    CHECK(rounds(Collective::allreduce, 33 << 10, ranks) == (ranks == 1 ? 0 : 1 + doubled));
     CHECK(rounds(Collective::alltoall, 1 << 20, ranks) == (ranks == 1 ? 0 : 1));
   }
   CHECK(rounds(Collective::allgather, 0, 4) == 0);
+  // One move sends (P-1)(P-2)/P times the bytes more than two: up to 32 KiB.
+  CHECK((is_one_move(32 << 10, 2) && !is_one_move((32 << 10) + 4, 2)));
+  CHECK((is_one_move(21844, 4) && !is_one_move(21848, 4)));
+  CHECK((is_one_move(6240, 8) && !is_one_move(6244, 8)));
 }
 
 TEST_CASE("payload and wire bytes of gathers, scatters and exchanges follow their formulas") {

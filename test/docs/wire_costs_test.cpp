@@ -26,9 +26,11 @@ struct Sizes {
 /// Floats that the ranks together send in one layer.
 using Floats = index_t (*)(const Sizes&);
 
-/// An allreduce over `ranks`: up to 32 KiB everybody sends all to everybody, above that pairwise.
+/// An allreduce over `ranks`: of a few everybody sends all to everybody, of more pairwise.
 index_t allreduce(index_t ranks, index_t floats) {
-  return 4 * floats <= 32 << 10 ? ranks * (ranks - 1) * floats : 2 * (ranks - 1) * floats;
+  return 4 * floats <= 32 << 10 && 4 * floats * (ranks - 1) * (ranks - 2) <= ranks * (32 << 10)
+             ? ranks * (ranks - 1) * floats
+             : 2 * (ranks - 1) * floats;
 }
 index_t two_sums(const Sizes& s) { return 2 * s.N * allreduce(s.M, s.T / s.N * s.H); }
 index_t scattered(const Sizes& s) { return 4 * (s.M - 1) * s.T * s.H; }

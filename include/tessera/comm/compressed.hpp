@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <tessera/comm/communicator.hpp>
+#include <tessera/comm/wire_cost.hpp>
 #include <tessera/comm/wire_format.hpp>
 
 namespace tessera {
@@ -47,7 +48,7 @@ class CompressedOperations final : public Operations {
     const auto [id, op] = operations_.claim();
     op.floats = inout;
     const index_t whole = encoded_bytes(format_, n);
-    if (whole <= one_shot_bytes) {
+    if (is_one_move(whole, size())) {
       op.next = Next::sum;
       op.counts.assign(at(size()), whole);
       put(inout, op.sent.bytes(whole).data());
@@ -129,8 +130,6 @@ class CompressedOperations final : public Operations {
   }
 
  private:
-  static constexpr index_t one_shot_bytes = 32 << 10;
-
   enum class Next { nothing, sum, sum_slice_and_gather, decode };
   struct Operation {
     Next next = Next::nothing;

@@ -15,9 +15,9 @@ namespace tessera::detail {
 
 /// The operations over transport C.
 ///
-/// An allreduce of up to `one_shot_bytes` is one move: everybody gets all terms and sums. A larger one is pairwise:
-/// each rank gets all terms of its slice, sums them, and gathers the slices: 2(P-1)/P n floats on the wire, as a ring,
-/// but in rank order (a ring starts each slice's sum at another rank).
+/// A small allreduce is one move (is_one_move): everybody gets all terms and sums. A larger one is pairwise: each rank
+/// gets all terms of its slice, sums them, and gathers the slices: 2(P-1)/P n floats on the wire, as a ring, but in
+/// rank order (a ring starts each slice's sum at another rank).
 template <Collectives C>
 class RankOrderOperations final : public Operations {
  public:
@@ -46,7 +46,7 @@ class RankOrderOperations final : public Operations {
         return begin(id, Stage::moving, collectives_.start_own_allreduce(inout));
       }
     }
-    if (op.bytes <= one_shot_bytes) {
+    if (is_one_move(op.bytes, size_)) {
       wire_bytes_ += op.bytes * (size_ - 1);
       if constexpr (ReducingCollectives<C>) {
         return begin(id, Stage::summed_all, collectives_.start_reduce(inout, {}, op.memory.floats(n)));
@@ -115,7 +115,7 @@ class RankOrderOperations final : public Operations {
     if (size_ == 1 || data.empty()) return id;
     const bool is_root = rank_ == root;
     op.receive_counts.assign(ranks(), 0);
-    if (op.bytes <= one_shot_bytes || size_ == 2) {
+    if (is_one_move(op.bytes, size_) || size_ == 2) {
       if (is_root) wire_bytes_ += op.bytes * (size_ - 1);
       op.receive_counts[at(root)] = op.bytes;
       const std::span<const std::byte> mine = is_root ? std::span<const std::byte>(data) : std::span<const std::byte>();
