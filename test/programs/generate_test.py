@@ -16,15 +16,15 @@ import tempfile
 
 from tally import end, test
 
-tessera, example, demo, tokenizers, chats = sys.argv[1:6]
-CHOSEN = sys.argv[6:]  # names of tests; none: all
+tessera, example, demo, tokenizers, chats, mpiexec = sys.argv[1:7]
+CHOSEN = sys.argv[7:]  # names of tests; none: all
 WORDS = ['tessera', 'mosaic', 'a small square', 'tile', 'glass and stone, or what else there is', 'river', 'oak']
 SAMPLED = ['--temperature', '1.3', '--top-k', '40', '--top-p', '0.95', '--seed', '11']
 PATIENCE = 60  # a machine under load is slow, a hang is for ever
 
 
 def run(command, ranks=1, status=0):
-    launcher = ['mpiexec.mpich', '-n', str(ranks)] if ranks > 1 else []
+    launcher = [mpiexec, '-n', str(ranks)] if ranks > 1 else []
     result = subprocess.run(launcher + command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
     assert result.returncode == status, f'status {result.returncode}, expected {status}: {result.stderr}'
     return result
