@@ -274,6 +274,19 @@ def pipes():
                             capture_output=True, text=True, timeout=PATIENCE, env={**os.environ, 'HOME': scratch})
     assert result.returncode == 0, result.stderr
     assert result.stdout == ''.join(f'(noun) {answer}\n' for answer in ANSWERS.values()), result.stdout
+    windows = subprocess.run([tessera, 'chat', '--model', demo, '--threads', '1', '--stop', ' tile'], input='tessera\r\n',
+                             capture_output=True, text=True, timeout=PATIENCE, env={**os.environ, 'HOME': scratch})
+    assert windows.stdout == '(noun) a small square\n', windows.stdout
+
+
+def errors_in_a_file():
+    """what the ranks say is not written over by what is said later in the same file"""
+    with tempfile.TemporaryFile('w+') as errors:
+        for _ in range(2):
+            subprocess.run([tessera, 'chat', '--model', scratch, '--ranks', ranks], stdin=subprocess.DEVNULL, stderr=errors, timeout=PATIENCE)
+        errors.seek(0)
+        assert errors.read().count('tessera: error: ') == 2
+
 
 
 def under_mpiexec():
@@ -286,7 +299,7 @@ def under_mpiexec():
 scratch = tempfile.mkdtemp()
 try:
     for act in (answers, *((edits, other_characters, stopped) if editing == 'yes' else ()), commands, interrupts, full, ended_from_outside,
-                *((ranks_killed,) if int(ranks) > 1 else ()), bad_model, pipes, under_mpiexec):
+                *((ranks_killed,) if int(ranks) > 1 else ()), bad_model, pipes, errors_in_a_file, under_mpiexec):
         if not CHOSEN or act.__name__ in CHOSEN:
             test(alone(act))
 finally:

@@ -73,8 +73,11 @@ def batches():
         equal(texts[0], generate('--chat', '--prompt', WORDS[0], '--max-new-tokens', '24', '--quiet', *sampling).stdout[:-1])
         for size, ranks in (('2', 1), ('3', 2), ('8', 1), ('8', 3)):
             equal(generate(*common, '--batch-size', size, ranks=ranks).stdout, alone, f'batch of {size}, {ranks} ranks')
-    open(file, 'a').write('\n')
-    assert 'prompts.txt, line 8' in generate('--prompt-file', file, status=1).stderr
+    open(file, 'wb').write('\ufeff'.encode() + '\r\n'.join(WORDS).encode())  # as Windows writes it
+    equal(generate(*common, '--batch-size', '8').stdout, alone, 'lines of Windows')
+    for line in (b'\n', b'a\xff\n'):
+        open(file, 'wb').write('\n'.join(WORDS).encode() + b'\n' + line)
+        assert 'prompts.txt, line 8' in generate('--prompt-file', file, status=1).stderr
 
 
 def ends():

@@ -11,7 +11,7 @@ void add_sampling_options(CLI::App& app, SamplingOptions& options) {
       ->type_name("T")
       ->group(group);
   app.add_option("--top-k", options.top_k, "Only the K likeliest tokens; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(index_t{0}, index_t{1} << 30))
       ->type_name("K")
       ->group(group);
   app.add_option("--top-p", options.top_p, "Only the likeliest tokens, up to this probability together")
@@ -29,6 +29,16 @@ void add_sampling_options(CLI::App& app, SamplingOptions& options) {
       ->type_name("N")
       ->group(group)
       ->capture_default_str();
+}
+
+void add_stop_option(CLI::App& app, std::vector<std::string>& stops) {
+  app.add_option("--stop", stops, "End before this text; may be given several times")
+      ->type_name("TEXT")
+      ->expected(1)
+      ->take_all()
+      ->check([](const std::string& stop) {
+        return stop.empty() ? std::string("expected a text, found an empty one") : std::string();
+      });
 }
 
 Sampling chosen_sampling(const SamplingOptions& options, const GenerationDefaults& defaults) {

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <tessera/io/generation_config.hpp>
 #include <tessera/runtime/sampling.hpp>
@@ -22,6 +23,9 @@ struct SamplingOptions {
 };
 
 void add_sampling_options(CLI::App& app, SamplingOptions& options);
+
+/// --stop, each of which is some text.
+void add_stop_option(CLI::App& app, std::vector<std::string>& stops);
 
 /// The model's defaults under the options. A model whose file does not ask for sampling is greedy until an option asks
 /// for it. Throws Error for a value out of its range.

@@ -10,6 +10,7 @@
 #include <tessera/io/safetensors_writer.hpp>
 #include <tessera/runtime/load_weights.hpp>
 #include <tessera/simd/isa.hpp>
+#include <tessera/text/unicode.hpp>
 
 #include "program/machine_memory.hpp"
 #include "program/memory_check.hpp"
@@ -22,6 +23,7 @@ namespace {
 std::vector<token_t> checked_ids(const Opened& opened, const ModelOptions& options, const PromptOptions& prompt,
                                  index_t new_tokens, const ChatStyle* chat, const std::string& where) {
   std::vector<token_t> ids;
+  text::require_utf8(prompt.text, where);
   if (prompt.as_ids()) {
     ids = parse_ids("--input-ids", prompt.ids);
   } else if (chat != nullptr) {
@@ -115,7 +117,9 @@ std::vector<std::vector<token_t>> all_prompt_ids(Communicator comm, const Opened
     std::vector<std::vector<token_t>> all;
     PromptOptions line;
     line.has_text = true;
+    constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
     while (std::getline(file, line.text)) {
+      if (all.empty() && line.text.starts_with(byte_order_mark)) line.text.erase(0, byte_order_mark.size());
       if (!line.text.empty() && line.text.back() == '\r') line.text.pop_back();
       const std::string where = concat(prompt.file, ", line ", all.size() + 1);
       all.push_back(checked_ids(opened, options, line, new_tokens, chat, where));

@@ -204,6 +204,7 @@ void add_chat_options(CLI::App& app, ChatCommand& command) {
   app.add_option("--max-new-tokens", command.max_new_tokens, "End an answer after so many tokens (default: no limit)")
       ->check(CLI::Range(index_t{1}, index_t{1} << 30))
       ->type_name("N");
+  program::add_stop_option(app, command.stops);
   program::add_chat_style_options(app, command.style);
   program::add_sampling_options(app, command.sampling);
 }

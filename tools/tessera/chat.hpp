@@ -10,6 +10,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "program/chat_style.hpp"
 #include "program/cli.hpp"
@@ -23,6 +24,7 @@ struct ChatCommand {
   program::ModelOptions model;
   program::SamplingOptions sampling;
   program::ChatStyle style;
+  std::vector<std::string> stops;
   index_t context = 4096;
   index_t max_new_tokens = 0;  // 0: as far as the context goes
   int ranks = 1;

@@ -36,7 +36,7 @@ class Conversation {
  public:
   /// Sizes the model for `command.context` positions, or as many as it has. Collective.
   Conversation(Communicator comm, const ChatCommand& command)
-      : comm_(std::move(comm)), opened_(program::open_model(comm_, command.model, true)) {
+      : comm_(std::move(comm)), opened_(program::open_model(comm_, command.model, true)), stops_(command.stops) {
     sampling_ = agree(comm_, [&] {
       format_.emplace(program::chat_format(command.model.model, command.style));
       return program::chosen_sampling(command.sampling, read_generation_config(command.model.model));
@@ -97,7 +97,7 @@ class Conversation {
     const index_t rest = static_cast<index_t>(prompt.size()) - keep_common_prefix(prompt);
     cached_ = prompt;
     program::RunTimes times(*ledger_);
-    program::TextStream stream(&*opened_.tokenizer, opened_.config.eos_token_ids);
+    program::TextStream stream(&*opened_.tokenizer, opened_.config.eos_token_ids, stops_);
     std::string text;
     const auto show = [&](const std::string& piece) {
       text += piece;
@@ -131,6 +131,7 @@ class Conversation {
   std::optional<ChatFormat> format_;
   Sampling sampling_;
   ChatOptions options_;
+  std::vector<std::string> stops_;
   std::vector<ChatMessage> messages_;
   std::size_t first_messages_ = 0;
   std::vector<token_t> cached_;  // what the cache holds, and at most one token more

@@ -104,8 +104,6 @@ int generate(Communicator comm, const GenerateOptions& options) {
     if (!with_text && !options.stops.empty()) throw UsageError("--stop needs a text: give --prompt");
     if (!options.dump_logits.empty() && !options.prompt.file.empty())
       throw UsageError("--dump-logits takes one prompt: give --prompt or --input-ids");
-    for (const std::string& stop : options.stops)
-      if (stop.empty()) throw UsageError("--stop: expected a text, found an empty one");
     // Known before the work is done.
     for (const std::string& file : {options.trace, options.dump_logits})
       if (speaks && !file.empty()) static_cast<void>(AtomicFile(file));
@@ -204,10 +202,7 @@ void add_generate(CLI::App& app, Action& action) {
                    "Stop after so many tokens (default: 128, or what the model has room for)")
       ->check(CLI::Range(index_t{1}, index_t{1} << 30))
       ->type_name("N");
-  command->add_option("--stop", options->stops, "End before this text; may be given several times")
-      ->type_name("TEXT")
-      ->expected(1)
-      ->take_all();
+  program::add_stop_option(*command, options->stops);
   command->add_flag("--ignore-eos", options->ignore_eos, "Go on after an end-of-text token");
   auto* chat = command->add_flag("--chat", options->chat, "Wrap the prompt as the model's chat template does")
                    ->excludes(command->get_option("--input-ids"));

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,8 +36,7 @@ class Job {
     ::posix_spawn_file_actions_init(&files);
     ::posix_spawn_file_actions_adddup2(&files, in[0], STDIN_FILENO);
     ::posix_spawn_file_actions_adddup2(&files, out[1], STDOUT_FILENO);
-    // Opened anew: mpiexec makes its standard error non-blocking, and with a shared description ours would be, too.
-    const int error_output = ::open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_NOCTTY | O_CLOEXEC);
+    const int error_output = error_output_of_its_own();
     if (error_output >= 0) ::posix_spawn_file_actions_adddup2(&files, error_output, STDERR_FILENO);
     posix_spawnattr_t attributes;
     ::posix_spawnattr_init(&attributes);
@@ -111,6 +111,14 @@ class Job {
   }
 
  private:
+  /// mpiexec makes its standard error non-blocking, and with a shared description ours would be, too: opened anew. Not
+  /// a file, where that changes nothing, and who has a position of his own writes over what others wrote.
+  static int error_output_of_its_own() {
+    struct stat about {};
+    if (::fstat(STDERR_FILENO, &about) != 0 || S_ISREG(about.st_mode)) return -1;
+    return ::open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_NOCTTY | O_CLOEXEC);
+  }
+
   bool gone_within(std::chrono::milliseconds patience) {
     using Clock = std::chrono::steady_clock;
     for (const auto end = Clock::now() + patience; process_ > 0;) {

@@ -43,7 +43,9 @@ class PlainLines final : public LineReader {
       const int got = next_byte(byte, interrupted, [] {});
       if (got < 0) return {TypedLine::interrupted, line};
       if (got == 0 && line.empty()) return {TypedLine::end, {}};
-      if (got == 0 || byte == '\n') return {TypedLine::text, line};
+      if (got != 0 && byte != '\n') continue;
+      if (!line.empty() && line.back() == '\r') line.pop_back();  // as Windows ends lines
+      return {TypedLine::text, line};
     }
   }
 };
