@@ -97,6 +97,7 @@ TEST_CASE("what the library does not compute is refused by name") {
   CHECK(field_error("attention_bias", "true", "qwen3") == "attention_bias: true is not supported for qwen3");
   CHECK(field_error("attention_bias", "1") == "attention_bias: expected true or false, found 1");
   CHECK(field_error("mlp_bias", "true") == "mlp_bias: true is not supported");
+  CHECK(field_error("attention_out_bias", "true") == "attention_out_bias: true is not supported");
   CHECK(field_error("tie_word_embeddings", "\"yes\"") == "tie_word_embeddings: expected true or false, found \"yes\"");
   CHECK(field_error("quantization_config", R"({"quant_method":"gptq","bits":4})") ==
         "quantization_config: expected weights in bf16, f16 or f32, or blocks as tessera quantize writes them, found "

@@ -112,7 +112,8 @@ inline void refuse_unsupported(const JsonObject& config, const Family& family) {
   // With this flag o_proj has a bias as well. Qwen2 knows no such field: its q, k and v always have one, o never.
   require(family.qkv_bias || !config.find_flag("attention_bias").value_or(false), config.where(),
           ": attention_bias: true is not supported for ", family.model_type);
-  require(!config.find_flag("mlp_bias").value_or(false), config.where(), ": mlp_bias: true is not supported");
+  for (const std::string_view bias : {"attention_out_bias", "mlp_bias"})
+    require(!config.find_flag(bias).value_or(false), config.where(), ": ", bias, ": true is not supported");
 }
 
 /// What is there where a model's folder was expected, and what to do about it.
