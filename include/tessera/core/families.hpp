@@ -33,6 +33,7 @@ inline constexpr std::array families = {
            .architecture = "MistralForCausalLM",
            .default_rope_theta = 10000.0,
            .default_sliding_window = 4096},
+    Family{.model_type = "seed_oss", .architecture = "SeedOssForCausalLM", .qkv_bias = true, .default_head_dim = 128},
 };
 
 /// The row of a family. Throws Error that lists the families there are; `where` names the file.
