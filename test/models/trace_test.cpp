@@ -62,14 +62,17 @@ TracedLanes lanes_of(const program::Golden& g, std::string_view sharding, bool t
   TracedLanes lanes;
   const Json all = Json::parse(std::ifstream(file));
   std::filesystem::remove(file);
+  double first = 1e300;
   for (const Json& e : all["traceEvents"]) {
     std::vector<TracedEvent>& lane = lanes[{e["pid"].get<int>(), e.value("tid", 0)}];
     if (e["ph"] != "X") continue;
     const double begin = e["ts"].get<double>();
+    first = std::min(first, begin);
     index_t number = -1;
     if (e.contains("args")) number = e["args"].begin()->get<index_t>();
     lane.push_back({e["name"], e["cat"], begin, begin + e["dur"].get<double>(), number});
   }
+  CHECK(first == (traced ? 0.0 : 1e300));  // Perfetto drops what lies before 0
   return lanes;
 }
 

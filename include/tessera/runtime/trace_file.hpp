@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
 #include <string>
 #include <string_view>
@@ -53,11 +54,10 @@ inline std::vector<std::string> gather_texts(Communicator& comm, const std::stri
   return texts;
 }
 
-/// Nanoseconds as the format wants them: microseconds with three digits.
+/// Nanoseconds, of which none are negative, as the format wants them: microseconds with three digits.
 inline std::string as_microseconds(std::int64_t nanoseconds) {
-  const std::int64_t whole = nanoseconds / 1000;
-  const std::string rest = std::to_string(std::abs(nanoseconds % 1000));
-  return concat(nanoseconds < 0 && whole == 0 ? "-" : "", whole, ".", std::string(3 - rest.size(), '0'), rest);
+  const std::string rest = std::to_string(nanoseconds % 1000);
+  return concat(nanoseconds / 1000, ".", std::string(3 - rest.size(), '0'), rest);
 }
 
 inline std::string_view category_of(TraceKind kind) {
@@ -95,10 +95,27 @@ inline std::string events_text(const Trace& trace, int rank, std::int64_t origin
 
 }  // namespace detail
 
-/// Writes every rank's trace into one file, a process for each rank and in it a lane for each thread. Collective; a
-/// file that cannot be written is an Error on rank 0.
+namespace detail {
+
+/// How long after `origin` the first event of any rank began; 0 where there is none. Collective.
+inline std::int64_t first_begin(Communicator& comm, const Trace& trace, std::int64_t origin) {
+  constexpr index_t never = INT64_MAX;
+  index_t mine = never;
+  for (int t = 0; t < trace.threads(); ++t)
+    for (const TraceEvent& event : trace.lane(t).events()) mine = std::min<index_t>(mine, event.begin - origin);
+  std::vector<index_t> all(static_cast<std::size_t>(comm.size()));
+  comm.allgather<index_t>(std::span(&mine, 1), std::span(all), std::vector<index_t>(all.size(), 1));
+  const index_t first = *std::min_element(all.begin(), all.end());
+  return first == never ? 0 : first;
+}
+
+}  // namespace detail
+
+/// Writes every rank's trace into one file, a process for each rank and in it a lane for each thread; the first event
+/// begins at 0, for Perfetto drops what was before. Collective; a file that cannot be written is an Error on rank 0.
 inline void write_trace(Communicator& comm, const Trace& trace, const std::string& file) {
-  const std::int64_t origin = detail::common_origin(comm);
+  std::int64_t origin = detail::common_origin(comm);
+  origin += detail::first_begin(comm, trace, origin);
   const auto texts = detail::gather_texts(comm, detail::events_text(trace, comm.rank(), origin));
   if (comm.rank() != 0) return;
   std::string all = "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n";
