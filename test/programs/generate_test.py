@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What people ask of `tessera generate` and its neighbours, on the demo model: the same text on any number of ranks.
 
-usage: generate_test.py TESSERA EXAMPLE_GENERATE DEMO_DIR TOKENIZERS_DIR CHAT_DIR [TEST...]
+usage: generate_test.py TESSERA EXAMPLE_GENERATE DEMO_DIR TOKENIZERS_DIR CHAT_DIR MPIEXEC [TEST...]
 """
 import json
 import os
