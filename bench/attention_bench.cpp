@@ -75,10 +75,10 @@ class Sequence {
   template <class Softmax, SimdBackend B>
   void attend(Worker& worker, index_t copy) {
     const index_t at = copy * cache_size();
-    const AttentionTask task{0,
-                             tokens_,
-                             {keys_.data() + at, values_.data() + at, slots_ * layout.head_dim, layout.head_dim},
-                             visible_.data()};
+    const AttentionTask task{
+        0, tokens_,
+        KeyValueView::of_floats(keys_.data() + at, values_.data() + at, slots_ * layout.head_dim, layout.head_dim),
+        visible_.data()};
     const AttentionProblem problem{layout, scale, queries_.matrix(tokens_, width), {&task, 1}};
     Softmax::template attend<B>(worker, problem, out_.matrix(tokens_, width));
   }

@@ -32,11 +32,12 @@ int main(int argc, char** argv) {
     const auto length = static_cast<index_t>(ids.size());
 
     const program::RankSetup setup = program::set_up_ranks(comm, options, opened.placement);
-    ModelOf<Model> model(
-        setup.comm, opened.config, opened.weights,
-        TransformerOptions{.limits = {.max_tokens = std::min(options.chunk, length), .max_positions = length},
-                           .threads = setup.threads,
-                           .overlap = setup.overlap});
+    ModelOf<Model> model(setup.comm, opened.config, opened.weights,
+                         TransformerOptions{.limits = {.max_tokens = std::min(options.chunk, length),
+                                                       .max_positions = length,
+                                                       .cache = program::chosen_cache(options)},
+                                            .threads = setup.threads,
+                                            .overlap = setup.overlap});
     program::report(model, options, setup,
                     fmt::format("sharding {}, softmax {}, simd {}", Sharding::name, Softmax::name, compiled_isa()));
     token_t next = 0;

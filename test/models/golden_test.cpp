@@ -3,9 +3,11 @@
 #include "catch.hpp"
 
 #include <tessera/comm/in_process.hpp>
+#include <tessera/runtime/load_weights.hpp>
 
 #include "program/combinations.hpp"
 #include "program/golden.hpp"
+#include "program/one_rank.hpp"
 
 using namespace tessera;
 using program::Golden;
@@ -44,7 +46,7 @@ void hold_to_golden(const Combination& row, const Golden& g, const Ranks& ranks,
     outcomes[static_cast<std::size_t>(comm.rank())] = program::run_golden(*model, g, chunks);
   });
   for (const Outcome& outcome : outcomes) {
-    CHECK(outcome.worst <= (row.backend == "scalar" ? 1e-4 : 2e-4));
+    CHECK(outcome.worst <= program::tolerance_of(g.cache, row.backend));
     CHECK(outcome.greedy == g.greedy);
     CHECK(outcome.last_logits == outcomes.front().last_logits);  // the same bits on every rank
   }
@@ -57,6 +59,66 @@ TEST_CASE("logits and greedy ids of every combination equal those of transformer
   CHECK(folders.size() == TESSERA_GOLDENS);  // each is a test of its own: see test/meson.build
   for (const auto& folder : folders) SECTION(folder.filename().string()) {
       const Golden g = program::load_golden(folder);
+      for (const Combination& row : program::shipped_combinations())
+        for (const index_t size : {1, 2, 3, 4, 6, 8})
+          for (const index_t inner : inner_sizes(row, size)) {
+            const Ranks ranks{0, size, {}, inner};
+            if (!can_use(row, g.config, ranks)) continue;
+            hold_to_golden(row, g, ranks, {1 << 20});
+            hold_to_golden(row, g, ranks, {5, 1, 17, 3});
+          }
+    }
+}
+
+/// The golden with a cache of another format: what one rank makes of it in plain loops.
+Golden with_cache(const std::filesystem::path& folder, CacheType cache) {
+  Golden g = program::load_golden(folder);
+  g.cache = cache;
+  const std::vector<float> exact = g.logits;
+  program::expect_one_rank(g, g.weights);
+  const auto rows = static_cast<index_t>(g.prompt.size());
+  CHECK(program::worst_error(g.logits.data(), exact.data(), rows, g.config.vocab) > 1e-4);  // it does round
+  return g;
+}
+
+/// qwen2-tiny with what test/golden/make_formats.py found for one of its formats.
+Golden with_format(const std::string& format) {
+  const std::filesystem::path folder = std::filesystem::path(TESSERA_GOLDEN) / "qwen2-tiny";
+  Golden g = program::load_golden(folder);
+  const Safetensors formats(folder / "formats.safetensors");
+  g.logits = formats.at("logits." + format).values<float>();
+  g.greedy.clear();
+  for (const std::int64_t id : formats.at("greedy." + format).values<std::int64_t>())
+    g.greedy.push_back(static_cast<token_t>(id));
+  return g;
+}
+
+TEST_CASE("a cache of 8 or 16 bits gives the logits and ids of transformers with rounded keys and values") {
+  for (const CacheType cache : {CacheType::bf16, CacheType::int8}) {
+    Golden g = with_format(concat("cache_", name_of(cache)));
+    g.cache = cache;
+    for (const Combination& row : program::shipped_combinations()) {
+      if (row.backend == "scalar" && row.sharding != "headwise") continue;
+      for (const index_t size : {1, 2, 3})
+        hold_to_golden(row, g, {0, size, {}, row.is_hybrid() && size == 2 ? 2 : 1}, {5, 1, 17, 3});
+    }
+  }
+}
+
+TEST_CASE("weights in blocks give the logits and ids of transformers with the same weights widened") {
+  for (const char* const format : {"int8", "int4"}) {
+    Golden g = with_format(concat("weights_", format));
+    g.weights = load_weights(Checkpoint::open(std::filesystem::path(TESSERA_GOLDEN) / g.name), g.config, {format, ""});
+    for (const Combination& row : program::shipped_combinations())
+      if (row.sharding == "headwise" || row.sharding == "sequence")
+        hold_to_golden(row, g, {0, 2, {}, 1}, {5, 1, 17, 3});
+  }
+}
+
+TEST_CASE("caches of 8 and 16 bits in full", "[.][caches]") {
+  for (const auto& folder : program::golden_folders(TESSERA_GOLDEN))
+    for (const CacheType cache : {CacheType::bf16, CacheType::int8}) {
+      const Golden g = with_cache(folder, cache);
       for (const Combination& row : program::shipped_combinations())
         for (const index_t size : {1, 2, 3, 4, 6, 8})
           for (const index_t inner : inner_sizes(row, size)) {

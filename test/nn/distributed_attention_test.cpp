@@ -23,16 +23,29 @@ float element(int kind, index_t sequence, index_t position, index_t head, index_
                   static_cast<float>(3 * head) + 0.6F * static_cast<float>(d * (kind + 1)));
 }
 
-double expected(index_t sequence, index_t position, index_t head, index_t d) {
+/// A key (kind 1) or value (2) as the cache holds it.
+std::vector<float> stored(int kind, index_t sequence, index_t position, index_t kv_head, CacheType type) {
+  std::vector<float> x;
+  for (index_t d = 0; d < shape.head_dim; ++d) x.push_back(element(kind, sequence, position, kv_head, d));
+  std::vector<std::byte> bytes(static_cast<std::size_t>(bytes_of_head(type, shape.head_dim)));
+  with_cache_format(type, [&]<class F>(F) {
+    F::encode(x.data(), shape.head_dim, bytes.data());
+    F::decode(bytes.data(), shape.head_dim, x.data());
+  });
+  return x;
+}
+
+double expected(CacheType type, index_t sequence, index_t position, index_t head, index_t d) {
   const index_t kv_head = head / (shape.heads / shape.kv_heads);
   double sum = 0, weighted = 0;
   for (index_t p = 0; p <= position; ++p) {
     double score = 0;
+    const std::vector<float> key = stored(1, sequence, p, kv_head, type);
     for (index_t i = 0; i < shape.head_dim; ++i)
-      score += static_cast<double>(element(0, sequence, position, head, i)) * element(1, sequence, p, kv_head, i);
+      score += static_cast<double>(element(0, sequence, position, head, i)) * key[static_cast<std::size_t>(i)];
     const double weight = std::exp(score / std::sqrt(static_cast<double>(shape.head_dim)));
     sum += weight;
-    weighted += weight * element(2, sequence, p, kv_head, d);
+    weighted += weight * stored(2, sequence, p, kv_head, type)[static_cast<std::size_t>(d)];
   }
   return weighted / sum;
 }
@@ -61,7 +74,7 @@ struct OwnTensor {
 
 /// Runs steps of two sequences and returns the largest error of this rank's results.
 template <class Attention>
-double largest_error(Attention& attention) {
+double largest_error(Attention& attention, CacheType type) {
   double worst = 0;
   const std::vector<std::vector<NewTokens>> steps = {{{0, 17}},        {{1, 3}, {0, 1}}, {{0, 1}, {1, 1}},
                                                      {{1, 9}, {0, 2}}, {{1, 1}},         {{0, 1}, {1, 1}}};
@@ -87,7 +100,7 @@ double largest_error(Attention& attention) {
     fill(0, q, q_heads), fill(1, k, kv_heads), fill(2, v, kv_heads);
     attention.step(tokens, q, k, v, out);
     each(out, q_heads, [&](float x, auto... where) {
-      const double error = std::abs(static_cast<double>(x) - expected(where...));
+      const double error = std::abs(static_cast<double>(x) - expected(type, where...));
       if (!(error <= worst)) worst = std::isnan(error) ? INFINITY : error;
     });
   }
@@ -103,14 +116,20 @@ TEMPLATE_TEST_CASE("attention on a caller's tensors equals scalar double under e
   for (const int ranks : {1, 2, 3, 4}) {
     AttentionOptions with_inner = options;
     if (std::is_same_v<TestType, SequenceOfHeadWise>) with_inner.inner = ranks % 2 == 0 ? 2 : 1;
-    for (const int threads : {1, 2}) {
-      with_inner.threads = threads;
+    for (const auto& [threads, type] : {std::pair(1, CacheType::f32),
+                                        {2, CacheType::f32},
+                                        {2, CacheType::bf16},
+                                        {1, CacheType::int8},
+                                        {2, CacheType::int8}}) {
+      with_inner.threads = threads, with_inner.limits.cache = type;
       const auto errors = InProcess::run(ranks, [&](Communicator comm) {
         DistributedAttention<TestType, OnlineSoftmax, ScalarBackend> first(comm, shape, with_inner);
         DistributedAttention<TestType, OnlineSoftmax, ScalarBackend> attention = std::move(first);
-        return largest_error(attention);
+        return largest_error(attention, type);
       });
-      for (const double error : errors) CHECK(error < 1e-5);
+      CAPTURE(ranks, threads, name_of(type));
+      for (const double error : errors)
+        CHECK(error < 1e-5);  // bits of a format are no source of error: all round alike
     }
   }
 }

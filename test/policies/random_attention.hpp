@@ -17,7 +17,8 @@ inline constexpr float poison = std::numeric_limits<float>::quiet_NaN();
 /// and so does the space between a slot's keys and the next slot.
 class RandomAttention {
  public:
-  RandomAttention(HeadLayout layout, std::vector<std::vector<index_t>> visible, unsigned seed, float magnitude = 1)
+  RandomAttention(HeadLayout layout, std::vector<std::vector<index_t>> visible, unsigned seed, float magnitude = 1,
+                  CacheType type = CacheType::f32)
       : layout_(layout), visible_(std::move(visible)), random_(seed) {
     const index_t rows_before = 1;  // rows that belong to no task
     index_t rows = rows_before;
@@ -46,11 +47,14 @@ class RandomAttention {
             cache.values[at] = normal(random_);
           }
       caches_.push_back(std::move(cache));
-      const Cache& kept = caches_.back();
-      tasks_.push_back({row,
-                        static_cast<index_t>(v.size()),
-                        {kept.keys.data(), kept.values.data(), kept.head_stride, kept.slot_stride},
-                        v.data()});
+      Cache& kept = caches_.back();
+      KeyValueView view =
+          KeyValueView::of_floats(kept.keys.data(), kept.values.data(), kept.head_stride, kept.slot_stride);
+      if (type != CacheType::f32)
+        view = {encode(kept.keys, kept.stored_keys, kept.slot_stride, type),
+                encode(kept.values, kept.stored_values, kept.slot_stride, type),
+                kept.head_stride / kept.slot_stride * stored_stride(type), stored_stride(type), type};
+      tasks_.push_back({row, static_cast<index_t>(v.size()), view, v.data()});
       row += static_cast<index_t>(v.size());
     }
   }
@@ -74,9 +78,9 @@ class RandomAttention {
   /// [rows, heads * head_dim] in double; NaN in rows of no task.
   [[nodiscard]] std::vector<double> reference() const {
     std::vector<double> out(static_cast<std::size_t>(rows_ * width()), static_cast<double>(poison));
-    for (const AttentionTask& task : tasks_)
-      for (index_t i = 0; i < task.rows; ++i)
-        for (index_t h = 0; h < layout_.heads; ++h) attend_one(task, i, h, out);
+    for (std::size_t t = 0; t < tasks_.size(); ++t)
+      for (index_t i = 0; i < tasks_[t].rows; ++i)
+        for (index_t h = 0; h < layout_.heads; ++h) attend_one(t, i, h, out);
     return out;
   }
 
@@ -84,16 +88,35 @@ class RandomAttention {
   struct Cache {
     std::vector<float> keys;
     std::vector<float> values;
+    std::vector<std::byte> stored_keys;  ///< where they are not floats; the floats are then what they stand for
+    std::vector<std::byte> stored_values;
     index_t head_stride = 0;
     index_t slot_stride = 0;
   };
+
+  [[nodiscard]] index_t stored_stride(CacheType type) const { return bytes_of_head(type, layout_.head_dim) + 2; }
+  /// Writes all heads to `stored`, and to `floats` what is stored.
+  const std::byte* encode(std::vector<float>& floats, std::vector<std::byte>& stored, index_t stride, CacheType type) {
+    const index_t heads = static_cast<index_t>(floats.size()) / stride;
+    stored.assign(static_cast<std::size_t>(heads * stored_stride(type)), std::byte{0xFF});
+    for (index_t i = 0; i < heads; ++i)
+      with_cache_format(type, [&]<class F>(F) {
+        F::encode(floats.data() + i * stride, layout_.head_dim, stored.data() + i * stored_stride(type));
+        F::decode(stored.data() + i * stored_stride(type), layout_.head_dim, floats.data() + i * stride);
+      });
+    return stored.data();
+  }
 
   [[nodiscard]] float scale() const { return 1.0F / std::sqrt(static_cast<float>(layout_.head_dim)); }
 
   /// As the whole model counts them; not asked of the layout, whose answer is what is tested.
   [[nodiscard]] index_t kv_head_of(index_t head) const { return (head + layout_.head_offset) / layout_.group; }
 
-  void attend_one(const AttentionTask& task, index_t i, index_t head, std::vector<double>& out) const {
+  void attend_one(std::size_t t, index_t i, index_t head, std::vector<double>& out) const {
+    const AttentionTask& task = tasks_[t];
+    const auto at = [&](const std::vector<float>& floats, index_t kv_head, index_t slot) {
+      return floats.data() + kv_head * caches_[t].head_stride + slot * caches_[t].slot_stride;
+    };
     const index_t row = task.row_begin + i;
     const index_t visible = task.visible[i];
     const index_t kv_head = kv_head_of(head);
@@ -102,7 +125,8 @@ class RandomAttention {
     double most = -std::numeric_limits<double>::infinity();
     for (index_t j = 0; j < visible; ++j) {
       double score = 0;
-      for (index_t d = 0; d < layout_.head_dim; ++d) score += static_cast<double>(q[d]) * task.cache.key(kv_head, j)[d];
+      for (index_t d = 0; d < layout_.head_dim; ++d)
+        score += static_cast<double>(q[d]) * at(caches_[t].keys, kv_head, j)[d];
       weights[static_cast<std::size_t>(j)] = score * scale();
       most = std::max(most, score * scale());
     }
@@ -110,7 +134,8 @@ class RandomAttention {
     for (double& w : weights) sum += w = std::exp(w - most);
     for (index_t d = 0; d < layout_.head_dim; ++d) {
       double o = 0;
-      for (index_t j = 0; j < visible; ++j) o += weights[static_cast<std::size_t>(j)] * task.cache.value(kv_head, j)[d];
+      for (index_t j = 0; j < visible; ++j)
+        o += weights[static_cast<std::size_t>(j)] * at(caches_[t].values, kv_head, j)[d];
       out[static_cast<std::size_t>(row * width() + head * layout_.head_dim + d)] = visible == 0 ? 0.0 : o / sum;
     }
   }

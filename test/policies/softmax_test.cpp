@@ -91,6 +91,19 @@ TEMPLATE_LIST_TEST_CASE("attention equals the double precision reference", "[sof
     }
 }
 
+TEMPLATE_LIST_TEST_CASE("attention to what a cache has rounded equals the reference on the same numbers", "[softmax]",
+                        EverySoftmax) {
+  unsigned seed = 1000;
+  for (const CacheType type : {CacheType::bf16, CacheType::int8})
+    for (const HeadLayout& layout : {HeadLayout{5, 33, 3, 1}, {2, 128, 2, 1}})
+      for (const auto& shape : shapes()) {
+        const RandomAttention given(layout, shape, seed++, 1, type);
+        CAPTURE(name_of(type), layout.heads, layout.head_dim, seed);
+        const auto expected = given.reference();
+        CHECK(largest_error(given, attend<TestType>(given, 3), expected) < tolerance);
+      }
+}
+
 TEMPLATE_LIST_TEST_CASE("scores as large as 1e4 neither overflow nor lose the maximum", "[softmax]", EverySoftmax) {
   const RandomAttention given({4, 32, 2, 0}, {causal(0, 40), {150}, {3}}, 5, 3e3F);
   const auto expected = given.reference();

@@ -99,6 +99,17 @@ TEMPLATE_LIST_TEST_CASE("loads widen every bf16 and f16 exactly", "[simd]", AllB
   check_every_16_bit_load<TestType, f16_t>();
 }
 
+TEMPLATE_LIST_TEST_CASE("loads widen every 8-bit integer exactly", "[simd]", AllBackends) {
+  using B = TestType;
+  std::vector<std::int8_t> in(static_cast<std::size_t>(B::width) + 1);  // not aligned
+  for (int value = -128; value <= 127; ++value) {
+    for (std::size_t i = 0; i < in.size(); ++i)
+      in[i] = static_cast<std::int8_t>(static_cast<std::uint8_t>(value + 37 * static_cast<int>(i)));
+    const auto lanes = lanes_of<B>(B::load(in.data() + 1));
+    for (std::size_t i = 0; i < lanes.size(); ++i) CHECK(lanes[i] == static_cast<float>(in[i + 1]));
+  }
+}
+
 TEMPLATE_LIST_TEST_CASE("partial loads fill with zeros and read nothing past their end", "[simd]", AllBackends) {
   const GuardedPage page;
   check_partial_loads<TestType, float>(page);

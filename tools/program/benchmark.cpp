@@ -110,17 +110,18 @@ std::vector<double> gathered(Communicator& comm, std::vector<double> mine) {
 }
 
 /// Arithmetic and bytes of `rows` new tokens of one sequence behind `context`, with logits of the last, per step.
-double best_seconds(const ModelConfig& m, const WeightBytes& weights, const MachinePeak& peak, index_t sequences,
-                    index_t context, index_t rows, index_t steps_over_weights) {
+double best_seconds(const ModelConfig& m, CacheType stored, const WeightBytes& weights, const MachinePeak& peak,
+                    index_t sequences, index_t context, index_t rows, index_t steps_over_weights) {
   double layer_weights = 0;  // elements
   const index_t q = m.heads * m.head_dim;
   const index_t kv = m.kv_heads * m.head_dim;
+  const index_t kv_bytes = 2 * m.kv_heads * bytes_of_head(stored, m.head_dim);
   layer_weights = static_cast<double>(m.layers * m.hidden * (2 * q + 2 * kv + 3 * m.intermediate));
   const auto n = static_cast<double>(rows);
   const double pairs = n * static_cast<double>(context) + n * (n + 1) / 2;
   const double flops = 2 * layer_weights * n + 4 * pairs * static_cast<double>(q * m.layers) +
                        2 * static_cast<double>(m.vocab * m.hidden);
-  const double cache = 8 * static_cast<double>(m.layers * kv) * static_cast<double>(context + rows);
+  const double cache = static_cast<double>(m.layers * kv_bytes) * static_cast<double>(context + rows);
   const double bytes = static_cast<double>(steps_over_weights) * weights.layers + weights.lm_head +
                        static_cast<double>(sequences) * cache;
   return std::max(static_cast<double>(sequences) * flops / peak.flops, bytes / peak.bandwidth());
@@ -130,12 +131,13 @@ double bound_of(const AnyModel& model, const ModelWeights& weights, const Benchm
   const WeightBytes bytes = bytes_of(weights);
   const auto whole = [&](index_t length) {
     const index_t steps = ceil_div(length * of.batch_size, model.limits().max_tokens);
-    return best_seconds(model.config(), bytes, peak, of.batch_size, 0, length, steps);
+    return best_seconds(model.config(), model.limits().cache, bytes, peak, of.batch_size, 0, length, steps);
   };
   if (of.phase == BenchmarkPhase::prefill) return whole(of.prompt_len);
   double seconds = 0;
   for (index_t i = 0; i < of.gen_len; ++i)
-    seconds += of.kv_cache ? best_seconds(model.config(), bytes, peak, of.batch_size, of.prompt_len + i, 1, 1)
+    seconds += of.kv_cache ? best_seconds(model.config(), model.limits().cache, bytes, peak, of.batch_size,
+                                          of.prompt_len + i, 1, 1)
                            : whole(of.prompt_len + i + 1);
   return seconds;
 }
@@ -254,7 +256,8 @@ Verdict verify_against_reference(Communicator comm, const Policies& policies, co
   options.limits = {.max_tokens = std::max<index_t>(1, length / 2),
                     .max_positions = length + new_tokens,
                     .max_sequences = 1,
-                    .attention = options.limits.attention};
+                    .attention = options.limits.attention,
+                    .cache = options.limits.cache};
 
   /// Rows of logits: of the prompt's last token, and of each new one.
   const auto run = [&](AnyModel& model, std::vector<token_t>& greedy, bool forced) {

@@ -46,7 +46,8 @@ index_t fitting_positions(const std::vector<Machine>& machines, std::size_t of, 
 MemoryPlan memory_plan(const ModelOptions& options, const ModelConfig& config, DType stored, index_t ranks) {
   const WeightFormats formats = chosen_formats(options);
   const bool converts = !is_blocks(stored) && (formats.layers != Stored::name || !formats.lm_head.empty());
-  return {config, chosen_policies(options, ranks), bytes_per_weight(stored, formats), converts};
+  return {config, chosen_policies(options, ranks),
+          bytes_per_number(stored, formats, chosen_cache(options), config.head_dim), converts};
 }
 
 DType stored_type(const Checkpoint& checkpoint, const ModelConfig& config) {

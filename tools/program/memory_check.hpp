@@ -12,7 +12,7 @@ namespace tessera::program {
 struct MemoryPlan {
   const ModelConfig& config;
   Policies policies;
-  BytesPerWeight bytes;   ///< as used
+  BytesPerNumber bytes;   ///< as used
   bool converts = false;  ///< each rank converts all weights into memory of its own
 };
 

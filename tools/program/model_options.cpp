@@ -75,11 +75,19 @@ void add_weight_options(CLI::App& app, ModelOptions& options) {
       ->capture_default_str();
 }
 
+void add_cache_option(CLI::App& app, ModelOptions& options) {
+  app.add_option("--kv-cache", options.kv_cache,
+                 "What keys and values are stored as; int8 has a scale for each head and position")
+      ->check(CLI::IsMember({F32Heads::name.data(), Bf16Heads::name.data(), Int8Heads::name.data()}))
+      ->capture_default_str();
+}
+
 void add_run_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--model", options.model, "Folder with config.json and model.safetensors")
       ->required()
       ->type_name("DIR");
   add_weight_options(app, options);
+  add_cache_option(app, options);
   app.add_option("--compute", options.compute,
                  "What products with bf16 weights are computed in; bf16 rounds activations to it, and is faster for "
                  "prompts where the processor multiplies bf16")
@@ -234,6 +242,8 @@ WeightFormats chosen_formats(const ModelOptions& options) {
   }
   return formats;
 }
+
+CacheType chosen_cache(const ModelOptions& options) { return cache_type_named(options.kv_cache); }
 
 Policies chosen_policies(const ModelOptions& options, index_t ranks) {
   const StrategyName strategy = parse_strategy(options.parallel_strategy);

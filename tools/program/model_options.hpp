@@ -25,6 +25,7 @@ struct ModelOptions {
   std::string lm_head;              ///< the same for lm_head; empty: as the layers
   std::string arithmetic = "int8";  ///< or f32: what products with weights in blocks are computed in
   std::string compute = "f32";      ///< or bf16: what products with bf16 weights are computed in
+  std::string kv_cache = "f32";     ///< a name of CacheFormat: what keys and values are stored as
   std::string shares;               ///< "3,1": how the ranks share the work; empty: equally
   index_t chunk = 512;
   std::string collectives = "auto";  ///< auto, mpi, shm, mpi-own: see add_model_options
@@ -51,6 +52,8 @@ void add_model_options(CLI::App& app, ModelOptions& options);
 /// Of these, how the ranks split the model; and what weights are converted to.
 void add_sharding_options(CLI::App& app, ModelOptions& options);
 void add_weight_options(CLI::App& app, ModelOptions& options);
+/// What keys and values are stored as.
+void add_cache_option(CLI::App& app, ModelOptions& options);
 /// Those that choose no policies, for a program whose policies are fixed.
 void add_run_options(CLI::App& app, ModelOptions& options);
 /// `with_file` adds --prompt-file. One of the sources is required.
@@ -61,6 +64,7 @@ void add_prompt_options(CLI::App& app, PromptOptions& options, bool with_file = 
 
 /// The formats that the options ask for.
 [[nodiscard]] WeightFormats chosen_formats(const ModelOptions& options);
+[[nodiscard]] CacheType chosen_cache(const ModelOptions& options);
 
 /// The policies that the options name, for `ranks` ranks.
 struct Policies {

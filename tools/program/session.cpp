@@ -142,9 +142,9 @@ void report(AnyModel& model, const ModelOptions& options, const RankSetup& setup
              model.config().hidden, model.config().heads, model.config().kv_heads, model.config().head_dim);
   fmt::print(stderr, "{}\n{}{}\n", setup.text, policies, options.compute == "bf16" ? ", products in bf16" : "");
   fmt::print(stderr,
-             "memory of a rank: activations {:.1f} MB, KV cache {:.1f} MB for {} positions; weights are mapped\n",
+             "memory of a rank: activations {:.1f} MB, KV cache {:.1f} MB in {} for {} positions; weights are mapped\n",
              static_cast<double>(model.activation_bytes()) / 1e6, static_cast<double>(model.cache_bytes()) / 1e6,
-             model.limits().max_positions);
+             name_of(model.limits().cache), model.limits().max_positions);
 }
 
 RecordedModel make_model(Communicator comm, const Opened& opened, const ModelOptions& options, index_t positions,
@@ -153,7 +153,8 @@ RecordedModel make_model(Communicator comm, const Opened& opened, const ModelOpt
   TransformerOptions sizes;
   sizes.limits = {.max_tokens = std::max(sequences, std::min(options.chunk, longest_prompt)),
                   .max_positions = positions,
-                  .max_sequences = sequences};
+                  .max_sequences = sequences,
+                  .cache = chosen_cache(options)};
   sizes.threads = setup.threads;
   sizes.overlap = setup.overlap;
   sizes.trace = trace;

@@ -30,7 +30,7 @@ struct BenchOptions {
   std::string model, preset;
   index_t layers = 0;
   std::vector<int> ranks, threads;
-  std::vector<std::string> strategies = {"headwise"}, algorithms = {"online_softmax"};
+  std::vector<std::string> strategies = {"headwise"}, algorithms = {"online_softmax"}, kv_caches = {"f32"};
   std::vector<index_t> prompt_len = {128, 512, 2048}, batch_size = {1};
   index_t gen_len = 32, iters = 3, warmup = 1;
   std::string phase = "both", out, trace, mpiexec = TESSERA_MPIEXEC;
@@ -44,6 +44,7 @@ struct Run {
   index_t batch_size;
   std::string strategy;
   std::string algorithm;
+  std::string kv_cache;
 };
 
 std::string shell_word(std::string_view word) {
@@ -87,8 +88,8 @@ std::string compiler() {
 std::string trace_file(const std::string& file, const Run& run, bool only) {
   if (only) return file;
   const std::size_t dot = file.rfind('.') == std::string::npos ? file.size() : file.rfind('.');
-  return fmt::format("{}-{}x{}-{}-{}-batch{}{}", file.substr(0, dot), run.ranks, run.threads, run.strategy,
-                     run.algorithm, run.batch_size, file.substr(dot));
+  return fmt::format("{}-{}x{}-{}-{}-{}-batch{}{}", file.substr(0, dot), run.ranks, run.threads, run.strategy,
+                     run.algorithm, run.kv_cache, run.batch_size, file.substr(dot));
 }
 
 std::string command_of(const BenchOptions& o, const std::string& model, const Run& run, bool only) {
@@ -101,6 +102,7 @@ std::string command_of(const BenchOptions& o, const std::string& model, const Ru
   add("--threads", std::to_string(run.threads));
   add("--parallel-strategy", run.strategy);
   add("--attention-algo", run.algorithm);
+  add("--kv-cache", run.kv_cache);
   add("--prompt-len", joined(o.prompt_len));
   if (o.phase != "prefill") add("--gen-len", std::to_string(o.gen_len));
   add("--batch-size", std::to_string(run.batch_size));
@@ -132,7 +134,8 @@ std::vector<Run> runs_of(const BenchOptions& o) {
       for (const index_t batch_size : o.batch_size)
         for (const std::string& strategy : o.strategies)
           for (const std::string& algorithm : o.algorithms)
-            runs.push_back({ranks, threads, batch_size, strategy, algorithm});
+            for (const std::string& kv_cache : o.kv_caches)
+              runs.push_back({ranks, threads, batch_size, strategy, algorithm, kv_cache});
     }
   return runs;
 }
@@ -161,8 +164,8 @@ int bench(const BenchOptions& o) {
       {"measured", day}};
   int failed = 0;
   for (const Run& run : runs) {
-    fmt::print(stderr, "{} x {} {}, {}, batch {}\n", run.ranks, run.threads, run.strategy, run.algorithm,
-               run.batch_size);
+    fmt::print(stderr, "{} x {} {}, {}, {} cache, batch {}\n", run.ranks, run.threads, run.strategy, run.algorithm,
+               run.kv_cache, run.batch_size);
     const auto text = output_of(command_of(o, model, run, runs.size() == 1));
     if (!text) {
       ++failed;  // it has said why on standard error
@@ -205,6 +208,7 @@ void add_bench(CLI::App& app, Action& action) {
   list("--threads", o->threads, "Numbers of threads of a rank")->check(CLI::Range(1, 1024));
   list("--parallel-strategy", o->strategies, "As of tessera generate");
   list("--attention-algo", o->algorithms, "online_softmax, standard");
+  list("--kv-cache", o->kv_caches, "f32, bf16, int8");
   list("--prompt-len", o->prompt_len, "Tokens of a prompt; decode goes on from there")->check(CLI::Range(1, 1 << 20));
   list("--batch-size", o->batch_size, "Sequences at a time")->check(CLI::Range(1, 4096));
   command->add_option("--gen-len", o->gen_len, "Tokens that decode makes")->type_name("N")->capture_default_str();

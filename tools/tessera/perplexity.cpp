@@ -57,7 +57,8 @@ int perplexity(Communicator comm, const PerplexityOptions& options) {
   if (!options.reference.empty()) {
     program::ModelOptions stored = options.model;
     stored.model = options.reference;
-    stored.weights = "stored", stored.lm_head = "", stored.compute = "f32", stored.quiet = true;
+    stored.weights = "stored", stored.lm_head = "", stored.compute = "f32";
+    stored.kv_cache = "f32", stored.quiet = true;
     opened_reference = program::open_model(comm, stored, false);
     agree(comm, [&] {
       require(opened_reference->config.vocab == opened.config.vocab, options.reference, ": expected a vocabulary of ",
@@ -104,13 +105,15 @@ void add_perplexity(CLI::App& app, Action& action) {
       ->capture_default_str();
   command
       ->add_option("--against", options->reference,
-                   "A folder whose weights, as stored and in f32, foretell the same: prints how far they are apart")
+                   "A folder whose weights, as stored and in f32 with an f32 cache, foretell the same: prints how far "
+                   "they are apart")
       ->type_name("DIR");
   command->footer(
       "Every token but the first of a document, or of a piece of --context tokens, is foretold from those before it.\n"
       "The perplexity is exp of the mean of -log p.\n\n"
       "  tessera perplexity --model DIR --file text.txt\n"
-      "  mpiexec.mpich -n 2 tessera perplexity --model DIR --weights int4 --against DIR --file text.txt");
+      "  mpiexec.mpich -n 2 tessera perplexity --model DIR --weights int4 --kv-cache int8 --against DIR --file "
+      "text.txt");
   command->callback(
       [options, &action] { action = [options](Communicator comm) { return perplexity(std::move(comm), *options); }; });
 }

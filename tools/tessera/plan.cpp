@@ -37,14 +37,15 @@ struct PlanOptions {
     const index_t all = request.prompt * request.sequences;
     return {.max_tokens = std::max(request.sequences, std::min(request.chunk, all)),
             .max_positions = context == 0 ? request.prompt + request.new_tokens : context,
-            .max_sequences = request.sequences};
+            .max_sequences = request.sequences,
+            .cache = program::chosen_cache(model)};
   }
 };
 
 /// All that is planned.
 struct Planned {
   ModelConfig config;
-  BytesPerWeight bytes;
+  BytesPerNumber bytes;
   program::Policies policies;
   PolicyChoice chosen;
   std::vector<PolicyChoice> ranked;
@@ -55,7 +56,8 @@ Planned make_plan(const PlanOptions& o) {
   p.config = o.preset.empty() ? read_config(o.model.model) : preset_named(o.preset).config();
   if (o.layers > 0) p.config.layers = o.layers;
   const DType stored = o.preset.empty() ? program::stored_type(Checkpoint::open(o.model.model), p.config) : DType::bf16;
-  p.bytes = bytes_per_weight(stored, program::chosen_formats(o.model));
+  p.bytes =
+      bytes_per_number(stored, program::chosen_formats(o.model), program::chosen_cache(o.model), p.config.head_dim);
   p.policies = program::chosen_policies(o.model, o.ranks);
   const Limits limits = o.limits();
   require(limits.max_positions <= p.config.max_positions, "--context: the model has ", p.config.max_positions,
@@ -228,6 +230,7 @@ void add_plan(CLI::App& app) {
       ->type_name("N");
   program::add_sharding_options(*command, o->model);
   program::add_weight_options(*command, o->model);
+  program::add_cache_option(*command, o->model);
   const auto number = [&](const char* name, auto& value, const char* text, index_t most) {
     command->add_option(name, value, text)->check(CLI::Range(index_t{1}, most))->type_name("N")->capture_default_str();
   };

@@ -12,6 +12,8 @@
 #include "commands.hpp"
 #include "program/combinations.hpp"
 #include "program/golden.hpp"
+#include "program/model_options.hpp"
+#include "program/one_rank.hpp"
 
 namespace tessera::tools {
 
@@ -20,10 +22,13 @@ namespace {
 struct VerifyOptions {
   std::string folder;
   std::string collectives = "auto";
+  program::ModelOptions model;  // of it, the cache
 };
 
 /// The tolerances of the project: a scalar sum and a vector sum round differently.
-double tolerance_of(const Combination& row) { return row.backend == "scalar" ? 1e-4 : 2e-4; }
+double tolerance_of(const Combination& row, const program::Golden& golden) {
+  return program::tolerance_of(golden.cache, row.backend);
+}
 
 /// A hybrid is verified with the largest inner dimension that leaves two groups or more.
 index_t inner_size(const Combination& row, index_t ranks) {
@@ -59,7 +64,7 @@ Cell verify_cell(Communicator comm, const Combination& row, const program::Golde
     cell.worst = std::max(cell.worst, outcome.worst);
     cell.rms = std::max(cell.rms, outcome.rms());
     cell.gap = outcome.smallest_gap;
-    cell.good = cell.good && outcome.good(golden, tolerance_of(row));
+    cell.good = cell.good && outcome.good(golden, tolerance_of(row, golden));
     last = outcome.last_logits;
   }
   // Bits must agree across ranks, not only values.
@@ -76,7 +81,11 @@ int verify(const Communicator& world, const VerifyOptions& options) {
   Communicator comm = choose_collectives(world, options.collectives).communicator;
   const auto goldens = agree(comm, [&] {
     std::vector<program::Golden> found;
-    for (const auto& folder : program::golden_folders(options.folder)) found.push_back(program::load_golden(folder));
+    for (const auto& folder : program::golden_folders(options.folder)) {
+      program::Golden& golden = found.emplace_back(program::load_golden(folder));
+      golden.cache = program::chosen_cache(options.model);
+      if (golden.cache != CacheType::f32) program::expect_one_rank(golden, golden.weights);
+    }
     return found;
   });
   const bool speaks = comm.rank() == 0;
@@ -95,8 +104,8 @@ int verify(const Communicator& world, const VerifyOptions& options) {
       if (cell.refused)
         fmt::print("{:>10} {:>10} {:>9} {:>9}  more ranks than it can use\n", "-", "-", "-", "-");
       else
-        fmt::print("{:>10.2e} {:>10.0e} {:>9.3f} {:>9.2e}  {}\n", cell.worst, tolerance_of(row), cell.gap, cell.rms,
-                   cell.good ? "ok" : "FAILED");
+        fmt::print("{:>10.2e} {:>10.0e} {:>9.3f} {:>9.2e}  {}\n", cell.worst, tolerance_of(row, golden), cell.gap,
+                   cell.rms, cell.good ? "ok" : "FAILED");
       std::fflush(stdout);
     }
   if (speaks) fmt::print("{} passed, {} failed\n", passed, failed);
@@ -113,10 +122,13 @@ void add_verify(CLI::App& app, Action& action) {
   command->add_option("--collectives", options->collectives, "How ranks talk: auto (as in every run), mpi or shm")
       ->check(CLI::IsMember({"auto", "mpi", "shm"}))
       ->capture_default_str();
+  program::add_cache_option(*command, options->model);
   command->footer(
       "Errors are in standard deviations of a row of logits; the least gap is how far the closest choice of a token "
       "was,\n"
-      "in the same unit. tools/verify_golden runs it for several numbers of ranks.\n\n"
+      "in the same unit. With --kv-cache bf16 or int8 it is the scalar reference on one rank, with the same cache, "
+      "that\n"
+      "the combinations are held to. tools/verify_golden runs it for several numbers of ranks.\n\n"
       "  tessera verify test/golden\n"
       "  mpiexec.mpich -n 3 tessera verify test/golden/qwen3-tiny");
   command->callback([options, &action] { action = [options](Communicator comm) { return verify(comm, *options); }; });

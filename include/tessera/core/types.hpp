@@ -69,6 +69,9 @@ inline constexpr DType dtype_of<f16_t> = DType::f16;
 [[nodiscard]] constexpr float to_float(float value) { return value; }
 
 /// The value as f32, exactly.
+[[nodiscard]] constexpr float to_float(std::int8_t value) { return static_cast<float>(value); }
+
+/// The value as f32, exactly.
 [[nodiscard]] constexpr float to_float(bf16_t value) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
 }

@@ -45,7 +45,7 @@ void attend_blocks(Worker& worker, const AttentionProblem& problem, KeyTiles til
   const index_t head_dim = problem.layout.head_dim;
   const index_t workers = worker.count();
   const BlockShape shape = block_shape<B>(problem, workers);
-  Pass pass(head_dim, tiles.keys);
+  Pass pass(head_dim, tiles.keys, is_widened(problem));
   float* memory = worker.scratch<float>(pass.size() + 4 * (workers + 1));
   pass.use(memory);
   const std::span cuts(reinterpret_cast<AttentionCut*>(memory + pass.size()), static_cast<std::size_t>(workers + 1));

@@ -80,11 +80,12 @@ class AttentionPass {
   /// Up to so many queries dot products along the head are cheaper than a panel with empty lanes.
   static constexpr index_t few = B::width / 2;
 
-  AttentionPass(index_t head_dim, index_t tile) : head_dim_(head_dim), tile_(tile) {}
+  /// `widens`: the cache does not hold floats, and there is room for those of a tile of keys and of values.
+  AttentionPass(index_t head_dim, index_t tile, bool widens) : head_dim_(head_dim), tile_(tile), widens_(widens) {}
 
   /// In floats.
   [[nodiscard]] index_t size() const {
-    return 2 * capacity * head_dim_ + tile_ * panel + 3 * capacity + 4 * capacity + 4 * panel;
+    return 2 * capacity * head_dim_ + tile_ * panel + 3 * capacity + 4 * capacity + 4 * panel + widened_size();
   }
   void use(float* memory) {
     packed_ = memory;
@@ -93,6 +94,7 @@ class AttentionPass {
     factors_ = states_.sum + capacity;
     visible_ = reinterpret_cast<index_t*>(factors_ + capacity);
     limits_ = visible_ + 2 * capacity;
+    widened_ = memory + size() - widened_size();
   }
 
   [[nodiscard]] const BlockStates& states() const { return states_; }
@@ -113,6 +115,10 @@ class AttentionPass {
     return problem.queries.row(block.row(q)) + block.head(q) * head_dim_;
   }
 
+  [[nodiscard]] index_t widened_size() const {
+    return widens_ ? std::max(2 * tile_, widened_at_a_time) * head_dim_ : 0;
+  }
+
   /// limits_[i] = how many of `count` keys from `first` on query q + i sees, i < n.
   void limit(index_t q, index_t n, index_t first, index_t count) {
     for (index_t i = 0; i < n; ++i) limits_[i] = std::clamp<index_t>(visible_[q + i] - first, 0, count);
@@ -124,31 +130,35 @@ class AttentionPass {
                       problem.scale, packed_ + q * head_dim_);
     // The lanes past the last query compute on zeros; their states need only be numbers.
     for (index_t q = queries; q < ceil_div(queries, panel) * panel; ++q) states_.maximum[q] = states_.sum[q] = 0;
-    for (index_t first = keys.begin; first < keys.end; first += tile_)
+    const KeyValueView& cache = block.task->cache;
+    for (index_t first = keys.begin; first < keys.end; first += tile_) {
+      const index_t seen = std::min({keys.end, first + tile_, visible_[queries - 1]}) - first;
+      if (seen <= 0) break;
+      const FloatRows k = as_floats<B>(cache.key_rows(block.kv_head, first), seen, head_dim_, widened_);
+      const FloatRows v =
+          as_floats<B>(cache.value_rows(block.kv_head, first), seen, head_dim_, widened_ + tile_ * head_dim_);
       for (index_t q = 0; q < queries; q += panel) {
         const index_t n = std::min(panel, queries - q);
         const index_t end = std::min({keys.end, first + tile_, visible_[q + n - 1]});
         if (end <= first) continue;
         if (n <= B::width) {
-          attend_tile<1>(block, {first, end}, q, n);
+          attend_tile<1>(k, v, {first, end}, q, n);
         } else {
-          attend_tile<2>(block, {first, end}, q, n);
+          attend_tile<2>(k, v, {first, end}, q, n);
         }
       }
+    }
   }
 
   template <index_t VECTORS>
-  void attend_tile(const AttentionBlock& block, Range keys, index_t q, index_t n) {
-    const KeyValueView& cache = block.task->cache;
+  void attend_tile(FloatRows k, FloatRows v, Range keys, index_t q, index_t n) {
     const index_t count = keys.size();
-    score_panel<B, VECTORS>(cache.key(block.kv_head, keys.begin), cache.slot_stride, count, packed_ + q * head_dim_,
-                            head_dim_, scores_);
+    score_panel<B, VECTORS>(k.first, k.stride, count, packed_ + q * head_dim_, head_dim_, scores_);
     limit(q, n, keys.begin, count);
     for (index_t i = 0; i < n && limits_[i] < count; ++i)
       for (index_t j = limits_[i]; j < count; ++j) scores_[j * panel + i] = -std::numeric_limits<float>::infinity();
     update_states<B, VECTORS>(scores_, count, states_.maximum + q, states_.sum + q, factors_);
-    weigh_panel<B>(scores_, limits_, factors_, n, cache.value(block.kv_head, keys.begin), cache.slot_stride, head_dim_,
-                   states_.output + q * head_dim_);
+    weigh_panel<B>(scores_, limits_, factors_, n, v.first, v.stride, head_dim_, states_.output + q * head_dim_);
   }
 
   void attend_few(const AttentionProblem& problem, const AttentionBlock& block, Range keys, index_t queries) {
@@ -160,12 +170,11 @@ class AttentionPass {
     for (index_t first = keys.begin; first < keys.end; first += tile) {
       const index_t count = std::min({keys.end, first + tile, visible_[queries - 1]}) - first;
       if (count <= 0) break;
-      dot_rows<B>(packed_, queries, head_dim_, cache.key(block.kv_head, first), cache.slot_stride, count, scores_,
-                  tile);
+      dot_cached<B>(packed_, queries, head_dim_, cache.key_rows(block.kv_head, first), count, scores_, tile, widened_);
       limit(0, queries, first, count);
       for (index_t q = 0; q < queries; ++q) update_row(q, scores_ + q * tile, limits_[q]);
-      weigh_few<B>(scores_, tile, limits_, queries, cache.value(block.kv_head, first), cache.slot_stride, head_dim_,
-                   states_.output);
+      weigh_cached<B>(scores_, tile, limits_, queries, cache.value_rows(block.kv_head, first), head_dim_,
+                      states_.output, widened_);
     }
   }
 
@@ -183,12 +192,14 @@ class AttentionPass {
 
   index_t head_dim_;
   index_t tile_;
+  bool widens_;
   float* packed_ = nullptr;
   float* scores_ = nullptr;
   BlockStates states_;
   float* factors_ = nullptr;
   index_t* visible_ = nullptr;
   index_t* limits_ = nullptr;
+  float* widened_ = nullptr;
 };
 
 }  // namespace tessera::detail

@@ -3,22 +3,41 @@
 
 #include <span>
 
+#include <tessera/core/cache_format.hpp>
 #include <tessera/core/view.hpp>
 
 namespace tessera {
 
-/// Keys and values of one sequence, [kv head][slot][head_dim]; strides count elements.
+/// Keys, or values, of one head in consecutive slots, as the cache stores them; `stride` counts bytes.
+struct CachedRows {
+  const std::byte* first = nullptr;
+  index_t stride = 0;
+  CacheType type = CacheType::f32;
+
+  [[nodiscard]] CachedRows from(index_t slot) const { return {first + slot * stride, stride, type}; }
+};
+
+/// Keys and values of one sequence, [kv head][slot] heads of the format `type`; strides count bytes.
 struct KeyValueView {
-  const float* keys = nullptr;
-  const float* values = nullptr;
+  const std::byte* keys = nullptr;
+  const std::byte* values = nullptr;
   index_t head_stride = 0;
   index_t slot_stride = 0;
+  CacheType type = CacheType::f32;
 
-  [[nodiscard]] const float* key(index_t kv_head, index_t slot) const {
-    return keys + kv_head * head_stride + slot * slot_stride;
+  /// Of floats, strides in floats.
+  [[nodiscard]] static KeyValueView of_floats(const float* keys, const float* values, index_t head_stride,
+                                              index_t slot_stride) {
+    constexpr auto size = static_cast<index_t>(sizeof(float));
+    return {reinterpret_cast<const std::byte*>(keys), reinterpret_cast<const std::byte*>(values), head_stride * size,
+            slot_stride * size};
   }
-  [[nodiscard]] const float* value(index_t kv_head, index_t slot) const {
-    return values + kv_head * head_stride + slot * slot_stride;
+  /// Keys of a head from slot `slot` on.
+  [[nodiscard]] CachedRows key_rows(index_t kv_head, index_t slot = 0) const {
+    return {keys + kv_head * head_stride + slot * slot_stride, slot_stride, type};
+  }
+  [[nodiscard]] CachedRows value_rows(index_t kv_head, index_t slot = 0) const {
+    return {values + kv_head * head_stride + slot * slot_stride, slot_stride, type};
   }
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include <tessera/kernels/attention_tiles.hpp>
+#include <tessera/kernels/cached_rows.hpp>
 #include <tessera/kernels/softmax_states.hpp>
 
 namespace tessera::detail {
@@ -113,21 +114,42 @@ void dot_rows(const float* queries, index_t rows, index_t head_dim, const float*
     });
 }
 
-/// out[r] += sum over j < limits[r] of weights[r][j] * values[j]; `out` is [rows][head_dim], limits never decrease.
+/// The same for keys as the cache stores them; `memory` as each_floats needs it.
 template <SimdBackend B>
-void weigh_few(const float* weights, index_t weight_stride, const index_t* limits, index_t rows, const float* values,
-               index_t value_stride, index_t head_dim, float* out) {
+void dot_cached(const float* queries, index_t rows, index_t head_dim, CachedRows keys, index_t count, float* scores,
+                index_t score_stride, float* memory) {
+  each_floats<B>(keys, count, head_dim, memory, [&](Range these, FloatRows k) {
+    dot_rows<B>(queries, rows, head_dim, k.first, k.stride, these.size(), scores + these.begin, score_stride);
+  });
+}
+
+/// out[r] += sum over j in `these`, j < limits[r], of weights[r][j] * values[j - these.begin]; `out` is
+/// [rows][head_dim], limits never decrease.
+template <SimdBackend B>
+void weigh_few(const float* weights, index_t weight_stride, const index_t* limits, index_t rows, Range these,
+               FloatRows values, index_t head_dim, float* out) {
   constexpr index_t KEYS = 4;
-  const index_t seen_by_all = limits[0] / KEYS * KEYS;
-  for (index_t j = 0; j < seen_by_all; j += KEYS)
+  const auto value = [&](index_t j) { return values.first + (j - these.begin) * values.stride; };
+  const auto seen = [&](index_t r) { return std::clamp(limits[r], these.begin, these.end); };
+  const index_t seen_by_all = these.begin + (seen(0) - these.begin) / KEYS * KEYS;
+  for (index_t j = these.begin; j < seen_by_all; j += KEYS)
     by_fours(rows, [&](index_t r, auto n) {
-      weigh_values<B, n, KEYS>(weights + r * weight_stride + j, weight_stride, values + j * value_stride, value_stride,
-                               head_dim, out + r * head_dim);
+      weigh_values<B, n, KEYS>(weights + r * weight_stride + j, weight_stride, value(j), values.stride, head_dim,
+                               out + r * head_dim);
     });
   for (index_t r = 0; r < rows; ++r)
-    for (index_t j = seen_by_all; j < limits[r]; ++j)
-      weigh_values<B, 1, 1>(weights + r * weight_stride + j, weight_stride, values + j * value_stride, value_stride,
-                            head_dim, out + r * head_dim);
+    for (index_t j = seen_by_all; j < seen(r); ++j)
+      weigh_values<B, 1, 1>(weights + r * weight_stride + j, weight_stride, value(j), values.stride, head_dim,
+                            out + r * head_dim);
+}
+
+/// The same for all values, as the cache stores them; `memory` as each_floats needs it.
+template <SimdBackend B>
+void weigh_cached(const float* weights, index_t weight_stride, const index_t* limits, index_t rows, CachedRows values,
+                  index_t head_dim, float* out, float* memory) {
+  each_floats<B>(values, limits[rows - 1], head_dim, memory, [&](Range these, FloatRows v) {
+    weigh_few<B>(weights, weight_stride, limits, rows, these, v, head_dim, out);
+  });
 }
 
 }  // namespace tessera::detail

@@ -221,7 +221,7 @@ Transformer<Sharding, Softmax, Backend>::Transformer(Communicator comm, ModelCon
       sharding_(context_),
       micro_batches_(context_.limits.max_sequences, context_.limits.max_tokens),
       cache_(Sharding::layout(context_.config, context_.ranks()), context_.config.layers, context_.limits.max_sequences,
-             context_.limits.max_positions, context_.config.head_dim),
+             context_.limits.max_positions, context_.config.head_dim, context_.limits.cache),
       workspace_(context_.config, Sharding::max_rows(context_.config, context_.ranks(), context_.limits),
                  Sharding::widest(context_.config, context_.ranks())),
       vocab_(context_.ranks().part(context_.config.vocab)),

@@ -6,6 +6,7 @@
 #include <tessera/core/tensor_view.hpp>
 #include <tessera/policies/online_softmax.hpp>
 #include <tessera/policies/sequence.hpp>
+#include <tessera/policies/stored_rows.hpp>
 
 namespace tessera {
 
@@ -48,7 +49,7 @@ class DistributedAttention {
         team_(options.threads),
         sharding_(context_),
         cache_(Sharding::layout(config(), ranks()), 1, options.limits.max_sequences, options.limits.max_positions,
-               shape.head_dim),
+               shape.head_dim, options.limits.cache),
         lengths_(static_cast<std::size_t>(options.limits.max_sequences), 0) {
     const WeightSlice widest = Sharding::widest(config(), ranks());
     const index_t rows = Sharding::max_rows(config(), ranks(), options.limits);
@@ -90,6 +91,7 @@ class DistributedAttention {
         copy_in(k, mine, kv.col_range({0, width}));
         copy_in(v, mine, kv.col_range({width, 2 * width}));
         worker.barrier();
+        round_as_stored(worker, kv, config().head_dim, cache_.type());
         phase.template attend<Softmax, Backend>(worker, queries, kv, cache_, 0, attended);
         copy_out(attended, mine, out);
       });

@@ -97,9 +97,9 @@ class AllGatherKv {
     if (past == 0) return;  // known to every rank: the first chunk of a prompt sends nothing here
     const Range own_heads = cache.layout().kv_heads;
     for_each_slot(worker, ranks_.rank, [&](const Segment& s, index_t slot, index_t at) {
-      each_head(cache, layer, s, slot, {0, own_heads.size()}, [&](const float* from, index_t i) {
-        std::copy_n(from, config_.head_dim, sent_past_.data() + (at * 2 * own_heads.size() + i) * config_.head_dim);
-      });
+      float* to = sent_past_.data() + at * 2 * own_heads.size() * config_.head_dim;
+      for (index_t h = 0; h < own_heads.size(); ++h) to = cache.load_key(layer, s.sequence, h, slot, to);
+      for (index_t h = 0; h < own_heads.size(); ++h) to = cache.load_value(layer, s.sequence, h, slot, to);
     });
     worker.once([&] {
       index_t total = 0;
@@ -113,8 +113,9 @@ class AllGatherKv {
       const Range heads{theirs.kv_heads.begin - slice_.kv_heads.begin, theirs.kv_heads.end - slice_.kv_heads.begin};
       for_each_slot(worker, r, [&](const Segment& s, index_t slot, index_t at) {
         const float* from = gathered_past_.data() + before + at * 2 * heads.size() * config_.head_dim;
-        each_head(staging_, 0, s, theirs.position(s.sequence, slot), heads,
-                  [&](float* to, index_t i) { std::copy_n(from + i * config_.head_dim, config_.head_dim, to); });
+        const index_t position = theirs.position(s.sequence, slot);
+        for (index_t h = heads.begin; h < heads.end; ++h) from = staging_.store_key(0, s.sequence, h, position, from);
+        for (index_t h = heads.begin; h < heads.end; ++h) from = staging_.store_value(0, s.sequence, h, position, from);
       });
       before += past_size(r);
     }
@@ -131,14 +132,6 @@ class AllGatherKv {
       for (index_t slot = mine.begin; slot < mine.end; ++slot) f(s, slot, at + slot);
       at += slots;
     }
-  }
-
-  /// Calls f(pointer, i) for the keys of a slot's heads, then for their values.
-  template <class F>
-  static void each_head(const KvCache& cache, index_t layer, const Segment& s, index_t slot, Range heads, F&& f) {
-    for (index_t h = heads.begin; h < heads.end; ++h) f(cache.key(layer, s.sequence, h, slot), h - heads.begin);
-    for (index_t h = heads.begin; h < heads.end; ++h)
-      f(cache.value(layer, s.sequence, h, slot), heads.size() + h - heads.begin);
   }
 
   [[nodiscard]] CacheLayout layout_of(index_t r) const { return Storage::layout(config_, slice_, ranks_.at(r)); }

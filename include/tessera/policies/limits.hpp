@@ -7,10 +7,11 @@ namespace tessera {
 
 /// Sizes that memory is planned for.
 struct Limits {
-  index_t max_tokens = 512;        ///< rows of one step
-  index_t max_positions = 4096;    ///< positions of one sequence
-  index_t max_sequences = 1;       ///< sequences in the cache at a time
-  AttentionBlocks attention = {};  ///< what attention works on at a time
+  index_t max_tokens = 512;          ///< rows of one step
+  index_t max_positions = 4096;      ///< positions of one sequence
+  index_t max_sequences = 1;         ///< sequences in the cache at a time
+  AttentionBlocks attention = {};    ///< what attention works on at a time
+  CacheType cache = CacheType::f32;  ///< what keys and values are stored as
 };
 
 }  // namespace tessera

@@ -155,21 +155,20 @@ class RingKv {
   void aim(Block& block) const {
     for (std::size_t i = 0; i < block.tasks.size(); ++i) {
       const float* keys = here_.data() + block.parts[i].row * row_size();
-      block.tasks[i].cache = {keys, keys + row_size() / 2, config_.head_dim, row_size()};
+      block.tasks[i].cache = KeyValueView::of_floats(keys, keys + row_size() / 2, config_.head_dim, row_size());
     }
   }
 
   /// This rank's own block: the cached slots of its stripe, and the new rows of its tokens.
   void pack(ConstActivations kv, const KvCache& cache, index_t layer) {
-    const index_t head_dim = config_.head_dim;
     const Block& block = blocks_[static_cast<std::size_t>(ranks_.rank)];
     for (const Part& part : block.parts) {
       float* to = here_.data() + part.row * row_size();
       for (index_t slot = 0; slot < part.cached; ++slot) {
         for (index_t h = 0; h < slice_.kv_heads.size(); ++h)
-          to = std::copy_n(cache.key(layer, part.segment.sequence, h, slot), head_dim, to);
+          to = cache.load_key(layer, part.segment.sequence, h, slot, to);
         for (index_t h = 0; h < slice_.kv_heads.size(); ++h)
-          to = std::copy_n(cache.value(layer, part.segment.sequence, h, slot), head_dim, to);
+          to = cache.load_value(layer, part.segment.sequence, h, slot, to);
       }
       for (index_t i = 0; i < part.new_rows; ++i) to = std::copy_n(kv.row(part.first_new + i), row_size(), to);
     }
@@ -198,8 +197,8 @@ class RingKv {
         const index_t slot = cache.layout().slot(position);
         const float* keys = here_.data() + (part.row + part.cached + i) * row_size();
         for (index_t h = 0; h < heads; ++h) {
-          std::copy_n(keys + h * config_.head_dim, config_.head_dim, cache.key(layer, s.sequence, h, slot));
-          std::copy_n(keys + (heads + h) * config_.head_dim, config_.head_dim, cache.value(layer, s.sequence, h, slot));
+          cache.store_key(layer, s.sequence, h, slot, keys + h * config_.head_dim);
+          cache.store_value(layer, s.sequence, h, slot, keys + (heads + h) * config_.head_dim);
         }
       }
     }

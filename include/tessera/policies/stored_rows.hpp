@@ -9,6 +9,24 @@
 
 namespace tessera {
 
+/// Rounds rows of heads, [keys | values], to what a cache of this format gives back. A step does so with its new heads
+/// before they go anywhere: then every rank attends to what is stored, in this step as in later ones, and whether it
+/// finds a head in a cache, in a staging cache of floats or in what another rank has sent. Rows are shared among the
+/// workers; ends with a barrier, where there is something to round.
+inline void round_as_stored(Worker& worker, Activations kv, index_t head_dim, CacheType type) {
+  if (type == CacheType::f32) return;
+  auto* head = worker.scratch<std::byte>(bytes_of_head(type, head_dim));
+  const Range mine = worker.share(kv.rows);
+  with_cache_format(type, [&]<class F>(F) {
+    for (index_t t = mine.begin; t < mine.end; ++t)
+      for (float* x = kv.row(t); x < kv.row(t) + kv.cols; x += head_dim) {
+        F::encode(x, head_dim, head);
+        F::decode(head, head_dim, x);
+      }
+  });
+  worker.barrier();
+}
+
 /// Copies the new K and V rows of a step into those slots of `cache` that its layout owns. `kv` holds rows
 /// [keys of `kv_heads` | values], among them those that the cache stores; the row of step row t is place[t], or t
 /// itself where `place` is empty. Rows are shared among the workers; ends with a barrier.
@@ -26,8 +44,8 @@ inline void store_rows(Worker& worker, const Step& step, ConstActivations kv, st
       const float* keys = kv.row(place.empty() ? t : place[static_cast<std::size_t>(t)]);
       const float* values = keys + kv_heads.size() * head_dim;
       for (index_t h = 0; h < heads; ++h) {
-        std::copy_n(keys + (first + h) * head_dim, head_dim, cache.key(layer, s.sequence, h, slot));
-        std::copy_n(values + (first + h) * head_dim, head_dim, cache.value(layer, s.sequence, h, slot));
+        cache.store_key(layer, s.sequence, h, slot, keys + (first + h) * head_dim);
+        cache.store_value(layer, s.sequence, h, slot, values + (first + h) * head_dim);
       }
     }
   }

@@ -148,8 +148,8 @@ class StripedKeys {
       const Range heads = slice_of(r).kv_heads;
       each_cached(comm_.rank(), [&](index_t sequence, index_t slot) {
         for (index_t h = heads.begin; h < heads.end; ++h) {
-          to = std::copy_n(cache.key(layer, sequence, h, slot), head_dim, to);
-          to = std::copy_n(cache.value(layer, sequence, h, slot), head_dim, to);
+          to = cache.load_key(layer, sequence, h, slot, to);
+          to = cache.load_value(layer, sequence, h, slot, to);
         }
       });
       send_counts_[static_cast<std::size_t>(r)] = to - begin;
@@ -176,9 +176,8 @@ class StripedKeys {
   const float* store(const float* from, Range heads, const KvCache& cache, index_t layer, index_t sequence,
                      index_t slot) const {
     for (index_t h = heads.begin; h < heads.end; ++h) {
-      std::copy_n(from, config_.head_dim, cache.key(layer, sequence, h, slot));
-      std::copy_n(from + config_.head_dim, config_.head_dim, cache.value(layer, sequence, h, slot));
-      from += 2 * config_.head_dim;
+      from = cache.store_key(layer, sequence, h, slot, from);
+      from = cache.store_value(layer, sequence, h, slot, from);
     }
     return from;
   }

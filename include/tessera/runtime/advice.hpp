@@ -35,7 +35,7 @@ struct PolicyChoice {
 /// What a request of a model needs, on the rank that holds the most.
 [[nodiscard]] inline Footprint largest_footprint(const ShardingArithmetic& sharding, const ModelConfig& config,
                                                  const Ranks& ranks, const Limits& limits,
-                                                 const BytesPerWeight& bytes) {
+                                                 const BytesPerNumber& bytes) {
   Footprint largest;
   for (index_t r = 0; r < ranks.size; ++r) {
     const Footprint here = footprint(sharding, config, ranks.at(r), limits, bytes);
@@ -47,7 +47,7 @@ struct PolicyChoice {
 /// The combination on these ranks; nothing where it cannot use them.
 [[nodiscard]] inline std::optional<PolicyChoice> choice_of(const Combination& combination, const ModelConfig& config,
                                                            const Ranks& ranks, const PlannedRequest& request,
-                                                           const Limits& limits, const BytesPerWeight& bytes,
+                                                           const Limits& limits, const BytesPerNumber& bytes,
                                                            const Speeds& speeds) {
   const ShardingArithmetic& sharding = combination.arithmetic;
   try {
@@ -65,7 +65,7 @@ struct PolicyChoice {
 [[nodiscard]] inline std::vector<PolicyChoice> rank_policies(std::span<const Combination> combinations,
                                                              const ModelConfig& config, index_t ranks,
                                                              const PlannedRequest& request, const Limits& limits,
-                                                             const BytesPerWeight& bytes, const Speeds& speeds) {
+                                                             const BytesPerNumber& bytes, const Speeds& speeds) {
   std::vector<PolicyChoice> found;
   const Combination* before = nullptr;
   for (const Combination& combination : combinations) {

@@ -8,15 +8,17 @@
 
 namespace tessera {
 
-/// Bytes of a weight on average, with the scales of blocks.
-struct BytesPerWeight {
+/// Bytes of a weight, and of a number in the KV cache, on average, with what scales take.
+struct BytesPerNumber {
   double layers = 2;
   double lm_head = 2;
+  double cached = 4;
 };
 
 /// Of weights that are stored as `stored` and converted as `formats` has it (the exceptions that it makes for single
-/// matrices left aside).
-[[nodiscard]] inline BytesPerWeight bytes_per_weight(DType stored, const WeightFormats& formats = {}) {
+/// matrices left aside), and of a cache of heads of `head_dim` numbers.
+[[nodiscard]] inline BytesPerNumber bytes_per_number(DType stored, const WeightFormats& formats, CacheType cache,
+                                                     index_t head_dim) {
   const auto bytes = [&](std::string_view name) {
     double each = static_cast<double>(bytes_of(stored, 2)) / 2;
     with_format_named(name, [&]<class F>(F) {
@@ -25,7 +27,8 @@ struct BytesPerWeight {
     });
     return each;
   };
-  return {bytes(formats.layers), bytes(formats.lm_head.empty() ? formats.layers : formats.lm_head)};
+  return {bytes(formats.layers), bytes(formats.lm_head.empty() ? formats.layers : formats.lm_head),
+          static_cast<double>(bytes_of_head(cache, head_dim)) / static_cast<double>(head_dim)};
 }
 
 /// A step that somebody thinks of: `count` new tokens of each of some sequences that hold `position` each, and logits
@@ -78,7 +81,7 @@ namespace detail {
 
 /// Of rank `ranks.rank`, when prompts are read in steps of up to limits.max_tokens and the cache fills to its end.
 [[nodiscard]] inline Footprint footprint(const ShardingArithmetic& sharding, const ModelConfig& config,
-                                         const Ranks& ranks, const Limits& limits, const BytesPerWeight& bytes) {
+                                         const Ranks& ranks, const Limits& limits, const BytesPerNumber& bytes) {
   const auto as_bytes = [](index_t floats) { return floats * static_cast<index_t>(sizeof(float)); };
   const PlannedStep prompt(1, 0, std::max<index_t>(limits.max_tokens, 2)), token(1, limits.max_positions - 1, 1);
   const WeightSlice a = sharding.plan(config, ranks, prompt.step()).slice;
@@ -94,8 +97,9 @@ namespace detail {
   result.weights =
       static_cast<index_t>(bytes.layers * static_cast<double>(config.layers * layer_weights(config, held)) +
                            bytes.lm_head * static_cast<double>(config.hidden * held.vocab.size()));
-  result.cache = as_bytes(KvCache::floats(sharding.layout(config, ranks), config.layers, limits.max_sequences,
-                                          limits.max_positions, config.head_dim));
+  result.cache =
+      2 * bytes_of_head(limits.cache, config.head_dim) *
+      KvCache::heads(sharding.layout(config, ranks), config.layers, limits.max_sequences, limits.max_positions);
   result.activations = static_cast<index_t>(Workspace::bytes(config, rows, widest)) +
                        as_bytes(wanted + packed + limits.max_positions * config.head_dim);
   result.exchange = ranks.size == 1 ? 0 : as_bytes(sharding.exchange_floats(config, ranks, limits));

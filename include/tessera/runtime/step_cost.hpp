@@ -29,7 +29,7 @@ struct StepCost {
 
 /// Seconds that rank `ranks.rank` computes: the longer of multiplying and of reading, for each kind of work.
 [[nodiscard]] inline double computing_seconds(const ShardingArithmetic& sharding, const ModelConfig& config,
-                                              const Ranks& ranks, const Step& step, const BytesPerWeight& bytes,
+                                              const Ranks& ranks, const Step& step, const BytesPerNumber& bytes,
                                               const Speeds& speeds) {
   const Plan plan = sharding.plan(config, ranks, step);
   const auto work = [&](double multiplied, double read) {
@@ -42,7 +42,7 @@ struct StepCost {
   const double per_key = static_cast<double>(
       config.group() * std::min<index_t>(64, ceil_div(step.rows, static_cast<index_t>(step.segments.size()))));
   const double layer = (rows == 0 ? 0 : work(weights * rows, bytes.layers * weights)) +
-                       work(2 * pairs, 2 * sizeof(float) * pairs / per_key);
+                       work(2 * pairs, 2 * bytes.cached * pairs / per_key);
   const auto head = static_cast<double>(config.hidden * plan.slice.vocab.size());
   const auto wanted = static_cast<double>(step.wanted.size());
   return static_cast<double>(config.layers) * layer +
@@ -61,7 +61,7 @@ struct StepCost {
 
 /// The slowest rank's seconds and the largest sender's bytes, of ranks that share as `ranks` says.
 [[nodiscard]] inline StepCost step_cost(const ShardingArithmetic& sharding, const ModelConfig& config,
-                                        const Ranks& ranks, const Step& step, const BytesPerWeight& bytes,
+                                        const Ranks& ranks, const Step& step, const BytesPerNumber& bytes,
                                         const Speeds& speeds) {
   StepCost cost;
   for (index_t r = 0; r < ranks.size; ++r) {
@@ -85,7 +85,7 @@ struct PlannedRequest {
 /// Reading the prompts.
 [[nodiscard]] inline StepCost prefill_cost(const ShardingArithmetic& sharding, const ModelConfig& config,
                                            const Ranks& ranks, const PlannedRequest& request,
-                                           const BytesPerWeight& bytes, const Speeds& speeds) {
+                                           const BytesPerNumber& bytes, const Speeds& speeds) {
   StepCost cost;
   const index_t each = std::max<index_t>(1, request.chunk / request.sequences);
   for (index_t done = 0; done < request.prompt; done += each) {
@@ -99,7 +99,7 @@ struct PlannedRequest {
 /// A token of each sequence, in the middle of the new ones.
 [[nodiscard]] inline StepCost decode_cost(const ShardingArithmetic& sharding, const ModelConfig& config,
                                           const Ranks& ranks, const PlannedRequest& request,
-                                          const BytesPerWeight& bytes, const Speeds& speeds) {
+                                          const BytesPerNumber& bytes, const Speeds& speeds) {
   const PlannedStep step(request.sequences, request.prompt + request.new_tokens / 2, 1);
   return step_cost(sharding, config, ranks, step.step(), bytes, speeds);
 }

@@ -16,13 +16,14 @@ namespace tessera {
 /// that depends on the width only. transpose turns row i of a width x width square into column i.
 template <class B>
 concept SimdBackend = requires(typename B::f32 v, const float* in, const bf16_t* in_bf16, const f16_t* in_f16,
-                               float* out, index_t n, typename B::f32 (&square)[B::width]) {
+                               const std::int8_t* in_int8, float* out, index_t n, typename B::f32 (&square)[B::width]) {
   requires B::width >
   0 && B::registers > 0;
   { B::name() } -> std::convertible_to<std::string_view>;
   { B::load(in) } -> std::same_as<typename B::f32>;
   { B::load(in_bf16) } -> std::same_as<typename B::f32>;
   { B::load(in_f16) } -> std::same_as<typename B::f32>;
+  { B::load(in_int8) } -> std::same_as<typename B::f32>;
   { B::load_partial(in, n) } -> std::same_as<typename B::f32>;
   { B::load_partial(in_bf16, n) } -> std::same_as<typename B::f32>;
   { B::load_partial(in_f16, n) } -> std::same_as<typename B::f32>;

@@ -59,6 +59,15 @@ struct Lanes<Arch> {
   static f32 load(const float* p) { return _mm256_loadu_ps(p); }
   static f32 load(const bf16_t* p) { return widen_8_bf16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
   static f32 load(const f16_t* p) { return widen_8_f16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  static f32 load(const std::int8_t* p) {
+    const __m128i low = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+#if defined(__AVX2__)
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(low));
+#else
+    return _mm256_cvtepi32_ps(_mm256_insertf128_si256(_mm256_castsi128_si256(_mm_cvtepi8_epi32(low)),
+                                                      _mm_cvtepi8_epi32(_mm_srli_si128(low, 4)), 1));
+#endif
+  }
   static f32 load_partial(const float* p, index_t n) { return _mm256_maskload_ps(p, mask_8x32(n)); }
   static f32 load_partial(const bf16_t* p, index_t n) { return widen_8_bf16(load_partial_8x16(p, n)); }
   static f32 load_partial(const f16_t* p, index_t n) { return widen_8_f16(load_partial_8x16(p, n)); }

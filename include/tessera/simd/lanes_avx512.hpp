@@ -41,6 +41,9 @@ struct Lanes<Arch> {
   static f32 load(const f16_t* p) {
     return _mm512_maskz_cvtph_ps(all_lanes, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
+  static f32 load(const std::int8_t* p) {
+    return to_float(_mm512_maskz_cvtepi8_epi32(all_lanes, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  }
   static f32 load_partial(const float* p, index_t n) { return _mm512_maskz_loadu_ps(first(n), p); }
   static f32 load_partial(const bf16_t* p, index_t n) { return widen_bf16(load_partial_16x16(p, n)); }
   static f32 load_partial(const f16_t* p, index_t n) {

@@ -106,6 +106,13 @@ struct Lanes<Arch> {
   static f32 load(const float* p) { return _mm_loadu_ps(p); }
   static f32 load(const bf16_t* p) { return widen_4_bf16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
   static f32 load(const f16_t* p) { return widen_4_f16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
+  static f32 load(const std::int8_t* p) {
+    std::int32_t four;
+    std::memcpy(&four, p, sizeof four);
+    __m128i v = _mm_cvtsi32_si128(four);
+    v = _mm_unpacklo_epi8(v, v);  // each byte in the upper ones of its lane, from where it is shifted with its sign
+    return _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(v, v), 24));
+  }
   static f32 load_partial(const float* p, index_t n) { return load_partial_4x32(p, n); }
   static f32 load_partial(const bf16_t* p, index_t n) { return widen_4_bf16(load_partial_4x16(p, n)); }
   static f32 load_partial(const f16_t* p, index_t n) { return widen_4_f16(load_partial_4x16(p, n)); }

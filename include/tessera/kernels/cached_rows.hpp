@@ -1,0 +1,95 @@
+#pragma once
+// Rows of a KV cache as floats: the one place where kernels of attention meet the cache's formats.
+
+#include <tessera/kernels/attention_problem.hpp>
+#include <tessera/simd/backend.hpp>
+
+namespace tessera {
+
+/// Rows of floats; `stride` counts floats.
+struct FloatRows {
+  const float* first = nullptr;
+  index_t stride = 0;
+};
+
+/// Rows that are widened at a time where few queries read them: their floats stay in L1.
+inline constexpr index_t widened_at_a_time = 32;
+
+/// Whether the keys of a problem have to be widened.
+[[nodiscard]] inline bool is_widened(const AttentionProblem& problem) {
+  return std::any_of(problem.tasks.begin(), problem.tasks.end(),
+                     [](const AttentionTask& task) { return task.cache.type != CacheType::f32; });
+}
+
+namespace detail {
+
+/// Rows ahead of the one that is widened that are on their way from memory: widening comes in bursts, between which the
+/// processor's own prefetching forgets where it was.
+inline constexpr index_t rows_ahead = widened_at_a_time;
+
+/// out = scale * in over n integers.
+template <SimdBackend B>
+void widen_integers(const std::int8_t* in, float scale, index_t n, float* out) {
+  constexpr index_t W = B::width;
+  const auto factor = B::broadcast(scale);
+  index_t i = 0;
+  for (; i + W <= n; i += W) B::store(out + i, B::mul(factor, B::load(in + i)));
+  for (; i < n; ++i) out[i] = scale * to_float(in[i]);
+}
+
+/// out = in over n numbers.
+template <SimdBackend B>
+void widen_numbers(const bf16_t* in, index_t n, float* out) {
+  constexpr index_t W = B::width;
+  index_t i = 0;
+  for (; i + W <= n; i += W) B::store(out + i, B::load(in + i));
+  if (i < n) B::store_partial(out + i, B::load_partial(in + i, n - i), n - i);
+}
+
+/// Calls f(row, out) for each of `count` rows, and out [count, head_dim].
+template <class F>
+void each_widened(CachedRows rows, index_t count, index_t head_dim, float* out, F&& f) {
+  constexpr index_t line = 64;
+  const index_t bytes = bytes_of_head(rows.type, head_dim);
+  for (index_t j = 0; j < count; ++j) {
+    const std::byte* row = rows.from(j).first;
+    for (index_t i = 0; i < bytes; i += line) __builtin_prefetch(row + rows_ahead * rows.stride + i);
+    f(row, out + j * head_dim);
+  }
+}
+
+}  // namespace detail
+
+/// `count` rows as floats: where they are if they are floats, else widened into `memory` [count, head_dim].
+template <SimdBackend B>
+[[nodiscard]] FloatRows as_floats(CachedRows rows, index_t count, index_t head_dim, float* memory) {
+  switch (rows.type) {
+    case CacheType::f32:
+      return {reinterpret_cast<const float*>(rows.first), rows.stride / static_cast<index_t>(sizeof(float))};
+    case CacheType::bf16:
+      detail::each_widened(rows, count, head_dim, memory, [&](const std::byte* row, float* out) {
+        detail::widen_numbers<B>(reinterpret_cast<const bf16_t*>(row), head_dim, out);
+      });
+      break;
+    case CacheType::int8:
+      detail::each_widened(rows, count, head_dim, memory, [&](const std::byte* row, float* out) {
+        const auto* integers = reinterpret_cast<const std::int8_t*>(row + Int8Heads::scale_bytes);
+        detail::widen_integers<B>(integers, Int8Heads::scale_of(row), head_dim, out);
+      });
+      break;
+  }
+  return {memory, head_dim};
+}
+
+/// Calls f(Range, FloatRows) for rows [0, count) in order: all at once where they are floats, else as many as `memory`
+/// [widened_at_a_time, head_dim] holds.
+template <SimdBackend B, class F>
+void each_floats(CachedRows rows, index_t count, index_t head_dim, float* memory, F&& f) {
+  const index_t step = rows.type == CacheType::f32 ? count : widened_at_a_time;
+  for (index_t first = 0; first < count; first += step) {
+    const Range these{first, std::min(count, first + step)};
+    f(these, as_floats<B>(rows.from(first), these.size(), head_dim, memory));
+  }
+}
+
+}  // namespace tessera
