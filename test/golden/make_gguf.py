@@ -31,6 +31,13 @@ def random_blocks(random, shape, kind):
     return blocks.reshape(shape[0], -1)
 
 
+def llama3_factors(base, factor, low, high, context):
+    """What Llama 3.1 divides frequencies by, as llama.cpp's converter writes it (conversion/llama.py)."""
+    turns = base ** (-np.arange(0, HEAD_DIM, 2) / HEAD_DIM) / (2 * np.pi)
+    smooth = np.clip((context * turns - low) / (high - low), 0, 1)
+    return (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
+
+
 def main():
     random = np.random.default_rng(5)
     writer = gguf.GGUFWriter(f"{sys.argv[1]}/tiny.gguf", "llama")
@@ -84,6 +91,7 @@ def main():
     add("blk.0.ffn_up.weight", layer + "mlp.up_proj.weight", (FFN, HIDDEN), Q.BF16)
     add("blk.0.ffn_down.weight", layer + "mlp.down_proj.weight", (HIDDEN, FFN), Q.Q8_0)
     add("output_norm.weight", "model.norm.weight", (HIDDEN,), Q.F32)
+    writer.add_tensor("rope_freqs.weight", llama3_factors(5e5, 8.0, 1.0, 4.0, 8192))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -8,6 +8,7 @@
 #include <tessera/runtime/gguf_tokenizer.hpp>
 #include <tessera/runtime/load_weights.hpp>
 #include <tessera/runtime/quantise.hpp>
+#include <tessera/runtime/rope_factors.hpp>
 #include <tessera/text/tokenizer.hpp>
 
 #include "../../tools/tessera/commands.hpp"
@@ -31,6 +32,9 @@ TEST_CASE("tensors of a GGUF file of every type are what llama.cpp's package dec
   CHECK(std::tuple(model.layers, model.hidden, model.heads, model.kv_heads, model.head_dim, model.intermediate,
                    model.vocab, model.max_positions) == std::tuple(1, 256, 2, 1, 16, 32, 8, 64));
   CHECK(model.rope.theta == 5e5);
+  const RopeConfig published{5e5, 8, 1, 4, 8192};  // one of the eight pairs is between the ranges
+  for (index_t i = 0; i < 8; ++i)
+    CHECK(rope_frequency(model.rope, i, 16) == Approx(rope_frequency(published, i, 16)).epsilon(1e-6));
   CHECK(model.rms_norm_eps == Approx(1e-5));
   CHECK(model.tied_embeddings);
   CHECK(model.eos_token_ids == std::vector<token_t>{6});
@@ -50,6 +54,45 @@ TEST_CASE("tensors of a GGUF file of every type are what llama.cpp's package dec
       worst = std::max(worst, std::abs(double{found[i]} - floats[i]) / (std::abs(double{floats[i]}) + 1e-6));
     CHECK(worst <= 1e-6);  // products of three are rounded in another order
   }
+}
+
+TEST_CASE("Llama 3's rescaling is recovered from the factors of its frequencies") {
+  const auto factors_of = [](const RopeConfig& rope, index_t head_dim) {
+    std::vector<float> factors;
+    for (index_t i = 0; i < head_dim / 2; ++i)
+      factors.push_back(
+          static_cast<float>(rope_frequency({.theta = rope.theta}, i, head_dim) / rope_frequency(rope, i, head_dim)));
+    return factors;
+  };
+  // Llama 3.1 and 3.2: the very numbers of their config.json.
+  for (const auto& [rope, head_dim] :
+       {std::pair(RopeConfig{5e5, 8, 1, 4, 8192}, index_t{128}), {{5e5, 32, 1, 4, 8192}, 64}}) {
+    const RopeConfig found = rope_of_factors(rope.theta, factors_of(rope, head_dim), "here");
+    CHECK(std::tuple(found.factor, found.low_freq_factor, found.high_freq_factor, found.original_max_positions) ==
+          std::tuple(rope.factor, rope.low_freq_factor, rope.high_freq_factor, rope.original_max_positions));
+  }
+  // Any others: the same frequencies.
+  std::mt19937 random(3);
+  const auto between = [&](double a, double b) { return std::uniform_real_distribution<double>(a, b)(random); };
+  for (int n = 0; n < 300; ++n) {
+    const index_t head_dim = 2 * static_cast<index_t>(between(1, 65));
+    const double low = between(0.5, 3);
+    const RopeConfig rope{between(100, 1e6), between(1.5, 40), low, low + between(0.01, 8),
+                          static_cast<index_t>(between(8, 1e5))};
+    const RopeConfig found = rope_of_factors(rope.theta, factors_of(rope, head_dim), "here");
+    for (index_t i = 0; i < head_dim / 2; ++i)
+      CHECK(rope_frequency(found, i, head_dim) == Approx(rope_frequency(rope, i, head_dim)).epsilon(1e-4));
+  }
+  CHECK(rope_of_factors(1e4, std::vector<float>{1, 1, 1}, "here").factor == 1);
+  const auto refused = [](std::vector<float> factors) {
+    return error_of([&] { static_cast<void>(rope_of_factors(1e4, factors, "here")); });
+  };
+  CHECK(refused({1, 3, 1}) == "here: expected frequencies divided as by Llama 3, found 3 for pair 1 of 3");
+  CHECK_FALSE(refused({8, 1, 8}).empty());
+  CHECK_FALSE(refused({1, 2, 3, 7.9F, 8}).empty());
+  CHECK_FALSE(refused({1, NAN, 8}).empty());
+  CHECK_FALSE(refused({1, 2, INFINITY}).empty());
+  CHECK_FALSE(refused({1, 1, 0.5F}).empty());
 }
 
 TEST_CASE("a GGUF file becomes a folder that loads, with its tokenizer") {

@@ -1,11 +1,13 @@
 #pragma once
 // A GGUF file as a source of weights under the names of a Hugging Face folder, and its configuration.
 
+#include <cstring>
 #include <string>
 
 #include <tessera/core/families.hpp>
 #include <tessera/core/model_config.hpp>
 #include <tessera/io/gguf.hpp>
+#include <tessera/runtime/rope_factors.hpp>
 #include <tessera/runtime/weight_source.hpp>
 
 namespace tessera {
@@ -41,7 +43,8 @@ namespace detail {
 }  // namespace detail
 
 /// The configuration that a file's metadata describe. Throws Error, naming the key, if the architecture is not
-/// supported, or a number is missing, impossible, or asks for a rescaled rotary embedding.
+/// supported, or a number is missing or impossible, or the rotary embedding is rescaled in
+/// another way than Llama 3 does (rope_freqs.weight).
 [[nodiscard]] inline ModelConfig gguf_config(const Gguf& file) {
   const auto architecture = file.value<std::string>("general.architecture");
   const Family& family = family_named(architecture, concat(file.path(), ": general.architecture"));
@@ -73,8 +76,17 @@ namespace detail {
   require(model.rope.theta > 0, file.path(), ": ", key("rope.freq_base"), ": expected a positive number, found ",
           model.rope.theta);
   const auto scaling = file.find_value<std::string>(key("rope.scaling.type")).value_or("none");
-  require(scaling == "none" && file.find("rope_freqs.weight") == nullptr, file.path(),
-          ": a rotary embedding that is rescaled (Llama 3.1) is not read from GGUF: convert the folder of the model");
+  require(scaling == "none", file.path(), ": ", key("rope.scaling.type"), ": expected none, found ", excerpt(scaling),
+          ": convert the folder of the model");
+  if (const GgufTensor* factors = file.find("rope_freqs.weight")) {
+    const std::string where = concat(file.path(), ": rope_freqs.weight");
+    const index_t pairs = model.head_dim / 2;
+    require(factors->type == GgufType::f32 && factors->shape == std::vector{pairs}, where, ": expected f32 ",
+            shape_text({pairs}), ", found ", shape_text(factors->shape));
+    std::vector<float> values(static_cast<std::size_t>(pairs));
+    std::memcpy(values.data(), factors->data, values.size() * sizeof(float));
+    model.rope = rope_of_factors(model.rope.theta, values, where);
+  }
   const GgufTensor* embedding = file.find("token_embd.weight");
   require(embedding != nullptr && embedding->shape.size() == 2, file.path(),
           ": expected a matrix token_embd.weight, found none");
