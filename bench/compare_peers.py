@@ -5,10 +5,10 @@
   CMAKE_ARGS=-DGGML_NATIVE=ON /tmp/peers/bin/pip install --no-binary llama-cpp-python llama-cpp-python gguf torch transformers
   /tmp/peers/bin/python bench/compare_peers.py --preset qwen3-0.6b --threads 2
 
-Writes random weights as a Hugging Face folder and as GGUF files (f32, bf16, Q8_0), sees that all engines choose the same
-next token, and times prefill and decode. Every measurement is a process of its own; rounds go over all engines, and a
-table shows medians over rounds. Of llama.cpp's ways (flash attention on and off, ubatch 512 and 2048) a first round finds
-the best for each type and length, and the other rounds measure that one.
+Writes random weights as a Hugging Face folder and as GGUF files, in blocks by `tessera quantize` and by llama.cpp's own
+quantiser, sees that all engines choose the same next token, and times prefill and decode. Every measurement is a process
+of its own; rounds go over all engines, and a table shows medians over rounds. Of llama.cpp's ways (flash attention on and
+off, ubatch 512 and 2048) a first round finds the best for each type and length, and the other rounds measure that one.
 """
 import argparse
 import collections
@@ -26,7 +26,9 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LLAMA_TYPES = ['f32', 'bf16', 'q8_0']
+LLAMA_TYPES = ['f32', 'bf16', 'q8_0', 'q4_0']
+TESSERA_TYPES = ['bf16', 'int8', 'int4']
+PEER_OF = {'bf16': 'bf16', 'int8': 'q8_0', 'int4': 'q4_0'}  # what takes about as many bytes
 
 
 def fail(text):
@@ -105,8 +107,7 @@ def write_gguf(folder, file, kind):
     writer.add_layer_norm_rms_eps(config['rms_norm_eps'])
     writer.add_vocab_size(config['vocab_size'])
     writer.add_tokenizer_model('no_vocab')
-    quantization = {'f32': gguf.GGMLQuantizationType.F32, 'bf16': gguf.GGMLQuantizationType.BF16,
-                    'q8_0': gguf.GGMLQuantizationType.Q8_0}[kind]
+    quantization = {'f32': gguf.GGMLQuantizationType.F32, 'bf16': gguf.GGMLQuantizationType.BF16}[kind]
     for name, array in safetensors_of(folder):
         if config.get('tie_word_embeddings') and name == 'lm_head.weight':
             continue
@@ -118,6 +119,15 @@ def write_gguf(folder, file, kind):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def quantise_gguf(source, file, kind):
+    """Blocks as llama.cpp makes them: with Q4_0 lm_head is Q6_K."""
+    import llama_cpp
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype = {'q8_0': llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, 'q4_0': llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0}[kind]
+    if llama_cpp.llama_model_quantize(str(source).encode(), str(file).encode(), parameters) != 0:
+        fail(f"llama.cpp's quantiser refuses {source}")
 
 
 # ---- one measurement, in a process of its own -----------------------------------------------------------------------
@@ -210,12 +220,21 @@ class Comparison:
         if not (self.folder / 'config.json').exists():
             command = [tessera, 'make-model', '--preset', self.o.preset, '--out', self.folder]
             subprocess.run(command + (['--layers', str(self.o.layers)] if self.o.layers else []), check=True)
+        self.folders = {'bf16': self.folder}
+        for kind in self.o.tessera_types:
+            self.folders[kind] = self.work / f'model-{kind}' if kind != 'bf16' else self.folder
+            if not self.folders[kind].exists():
+                subprocess.run([tessera, 'quantize', self.folder, '--format', kind, '--out', self.folders[kind]], check=True)
         self.files = {}
-        for kind in LLAMA_TYPES if 'llama' in self.o.engines else []:
+        # All engines are held together in f32, and blocks are made from it.
+        for kind in dict.fromkeys(['f32', *self.o.llama_types]) if 'llama' in self.o.engines else []:
             self.files[kind] = self.work / f'model-{kind}.gguf'
             if not self.files[kind].exists():
                 print(f'writing {self.files[kind]}', file=sys.stderr)
-                write_gguf(self.folder, self.work / 'part', kind)
+                if kind in ('f32', 'bf16'):
+                    write_gguf(self.folder, self.work / 'part', kind)
+                else:
+                    quantise_gguf(self.files['f32'], self.work / 'part', kind)
                 (self.work / 'part').rename(self.files[kind])
 
     def run(self, command):
@@ -224,9 +243,9 @@ class Comparison:
             fail(f'{command} ended with status {result.returncode}: {result.stderr[-2000:]}')
         return result.stdout
 
-    def tessera(self, phase, prompt_len, iters):
+    def tessera(self, kind, phase, prompt_len, iters):
         o = self.o
-        output = self.run([o.build_dir / 'tools' / 'benchmark_qwen3', '--model', self.folder, '--threads', o.threads,
+        output = self.run([o.build_dir / 'tools' / 'benchmark_qwen3', '--model', self.folders[kind], '--threads', o.threads,
                            '--phase', phase, '--prompt-len', prompt_len, '--gen-len', o.gen_len, '--iters', iters,
                            '--warmup', 1, '--format', 'json', '--peak-mib', 64])
         return [json.loads(output)[0]['seconds_median']]
@@ -264,9 +283,10 @@ class Comparison:
         def note(row, way, seconds):
             self.seconds[row, phase, prompt_len, way] += seconds
             print(f'round {number}: {row} {way} {phase} {prompt_len}: {[round(s, 3) for s in seconds]}', file=sys.stderr)
-        note('tessera bf16', '', self.tessera(phase, prompt_len, iters))
+        for kind in self.o.tessera_types:
+            note(f'tessera {kind}', '', self.tessera(kind, phase, prompt_len, iters))
         if 'llama' in self.o.engines:
-            for kind in LLAMA_TYPES:
+            for kind in self.o.llama_types:
                 row = f'llama.cpp {kind}'
                 ways = self.ways(phase, prompt_len)
                 if number > 0:
@@ -307,13 +327,11 @@ class Comparison:
         lines = ['| tok/s | ' + ' | '.join(heads) + ' |', '| --- |' + ' --- |' * len(heads)]
         for row in rows:
             lines.append(f'| {row} | ' + ' | '.join(f'{speed[row, phase]:.1f}' for phase in phases) + ' |')
-        peers = [row for row in rows if row.startswith('llama.cpp')]
-        if peers:
-            ratios = []
-            for phase in phases:
-                of = ['llama.cpp bf16'] if phase[0] == 'decode' else peers
-                ratios.append(f"{speed['tessera bf16', phase] / max(speed[row, phase] for row in of):.2f}")
-            lines.append('| tessera over the fastest llama.cpp (decode: over its bf16) | ' + ' | '.join(ratios) + ' |')
+        for kind in o.tessera_types:
+            row, peer = f'tessera {kind}', f'llama.cpp {PEER_OF[kind]}'
+            if peer in rows:
+                ratios = [f'{speed[row, phase] / speed[peer, phase]:.2f}' for phase in phases]
+                lines.append(f'| {row} over {peer} | ' + ' | '.join(ratios) + ' |')
         versions = ', '.join(f'{name} {version_of(name)}' for name in ['llama-cpp-python', 'torch', 'transformers']
                              if version_of(name))
         layers = f', {o.layers} layers' if o.layers else ''
@@ -352,6 +370,12 @@ def main():
     parser.add_argument('--iters', type=int, default=1, help='iterations of a measurement (default: 1)')
     parser.add_argument('--once-from', type=int, default=1 << 30, help='prompts beyond this are measured in the first round only')
     parser.add_argument('--engines', default='llama,torch', help='peers: llama, torch (default: both)')
+    names = lambda allowed: lambda text: [kind for kind in allowed if kind in text.split(',')] or parser.error(
+        f"expected some of {','.join(allowed)}, found {text}")
+    parser.add_argument('--tessera-types', type=names(TESSERA_TYPES), default=TESSERA_TYPES, metavar='LIST',
+                        help='weights of tessera: bf16, int8, int4 (default: all)')
+    parser.add_argument('--llama-types', type=names(LLAMA_TYPES), default=LLAMA_TYPES[1:], metavar='LIST',
+                        help='weights of llama.cpp: f32, bf16, q8_0, q4_0 (default: all but f32)')
     parser.add_argument('--build-dir', type=pathlib.Path, default=ROOT / 'build')
     parser.add_argument('--work', help='folder for the weights, kept for the next time (default: temporary, removed)')
     parser.add_argument('--prefix-command', default='', help='what every measurement is started with, e.g. "taskset -c 0,1"')
