@@ -53,21 +53,17 @@ Tokenizer load_tokenizer(const std::filesystem::path& folder) {
   return Tokenizer::load(folder);
 }
 
-/// Ranks that read the model from disks of their own must have read the same one.
-void require_same_model(const Communicator& comm, const std::string& folder, const Checkpoint& checkpoint) {
-  if (comm.size() == 1) return;
-  const std::vector<Fact> facts = agree(comm, [&] {
-    const Fingerprint print = fingerprint(checkpoint);
-    const auto hex = [](std::uint64_t hash) { return fmt::format("{:016x}", hash); };
-    tessera::detail::Fnv config;
-    config.add(read_text(std::filesystem::path(folder) / "config.json", index_t{16} << 20));
-    return std::vector<Fact>{{"config.json", "hash " + hex(config.value())},
-                             {"files", std::to_string(print.files)},
-                             {"bytes", std::to_string(print.bytes)},
-                             {"names, types and shapes of tensors", "hash " + hex(print.headers)},
-                             {"a sample of the weights", "hash " + hex(print.sample)}};
-  });
-  require_same_everywhere(comm, "checkpoints", facts);
+/// What ranks that read the model from disks of their own must have read alike.
+std::vector<Fact> facts_of(const std::string& folder, const Checkpoint& checkpoint) {
+  const Fingerprint print = fingerprint(checkpoint);
+  const auto hex = [](std::uint64_t hash) { return fmt::format("{:016x}", hash); };
+  tessera::detail::Fnv config;
+  config.add(read_text(std::filesystem::path(folder) / "config.json", index_t{16} << 20));
+  return {{"config.json", "hash " + hex(config.value())},
+          {"files", std::to_string(print.files)},
+          {"bytes", std::to_string(print.bytes)},
+          {"names, types and shapes of tensors", "hash " + hex(print.headers)},
+          {"a sample of the weights", "hash " + hex(print.sample)}};
 }
 
 MemoryPlan memory_plan_of(const Opened& opened, const ModelOptions& options, index_t ranks) {
@@ -89,15 +85,17 @@ Opened open_model(Communicator comm, const ModelOptions& options, bool needs_tok
     found.stored = stored_type(*checkpoint, found.config);
     return found;
   });
-  require_same_model(comm, options.model, *checkpoint);
   // Weights that are converted take memory at once; how much more the model wants is known when it is made.
   const MemoryPlan plan = memory_plan_of(opened, options, comm.size());
   if (plan.converts && !options.ignore_memory) require_memory(comm, plan, {.max_tokens = 1, .max_positions = 1});
+  std::vector<Fact> facts;
   agree(comm, [&] {
+    if (comm.size() > 1) facts = facts_of(options.model, *checkpoint);
     opened.weights =
         load_weights(std::move(*checkpoint), opened.config, chosen_formats(options), placement.share.threads);
     if (needs_tokenizer) opened.tokenizer = load_tokenizer(options.model);
   });
+  require_same_everywhere(comm, "checkpoints", facts);  // what is wrong with one of them was said before
   opened.dirty_bytes = private_dirty_bytes();
   return opened;
 }

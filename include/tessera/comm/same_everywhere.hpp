@@ -53,8 +53,7 @@ inline void compare(std::span<const Fact> mine, std::span<const Fact> expected, 
   for (const auto& facts : {expected, mine})
     for (const Fact& fact : facts)
       if (const std::string there = value_in(expected, fact.name), here = value_in(mine, fact.name); there != here)
-        throw UsageError(
-            concat(what, " differ between ranks: ", fact.name, ": expected ", there, " as on rank 0, found ", here));
+        fail(what, " differ between ranks: ", fact.name, ": expected ", there, " as on rank 0, found ", here);
 }
 
 }  // namespace detail
