@@ -15,6 +15,8 @@
 
 #include <tessera/core/error.hpp>
 
+#include "../io/temp_folder.hpp"
+
 /// One execution: reads `size` bytes as the target's input. Anything but a return is a finding.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 
@@ -73,24 +75,13 @@ class MemoryFile {
 /// A folder whose files are links to files in memory. It stays behind when the process is ended by a finding.
 class MemoryFolder {
  public:
-  MemoryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "tessera-fuzz-XXXXXX").string();
-    expect(::mkdtemp(pattern.data()) != nullptr, "a folder can be made");
-    path_ = pattern;
-  }
-  MemoryFolder(const MemoryFolder&) = delete;
-  MemoryFolder& operator=(const MemoryFolder&) = delete;
-  ~MemoryFolder() {
-    std::error_code unused;
-    std::filesystem::remove_all(path_, unused);
-  }
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+  [[nodiscard]] const std::filesystem::path& path() const { return folder_.path(); }
   void link(const MemoryFile& file, std::string_view name) const {
-    std::filesystem::create_symlink(file.path(), path_ / name);
+    std::filesystem::create_symlink(file.path(), path() / name);
   }
 
  private:
-  std::filesystem::path path_;
+  test::TempFolder folder_;
 };
 
 }  // namespace tessera::fuzz

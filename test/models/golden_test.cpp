@@ -52,21 +52,25 @@ void hold_to_golden(const Combination& row, const Golden& g, const Ranks& ranks,
   }
 }
 
+/// Every combination that can take the model, on 1 to 8 ranks: prompts whole and in uneven chunks.
+void hold_all_to_golden(const Golden& g) {
+  for (const Combination& row : program::shipped_combinations())
+    for (const index_t size : {1, 2, 3, 4, 6, 8})
+      for (const index_t inner : inner_sizes(row, size)) {
+        const Ranks ranks{0, size, {}, inner};
+        if (!can_use(row, g.config, ranks)) continue;
+        hold_to_golden(row, g, ranks, {1 << 20});
+        hold_to_golden(row, g, ranks, {5, 1, 17, 3});
+      }
+}
+
 }  // namespace
 
 TEST_CASE("logits and greedy ids of every combination equal those of transformers", "[golden]") {
   const auto folders = program::golden_folders(TESSERA_GOLDEN);
   CHECK(folders.size() == TESSERA_GOLDENS);  // each is a test of its own: see test/meson.build
   for (const auto& folder : folders) SECTION(folder.filename().string()) {
-      const Golden g = program::load_golden(folder);
-      for (const Combination& row : program::shipped_combinations())
-        for (const index_t size : {1, 2, 3, 4, 6, 8})
-          for (const index_t inner : inner_sizes(row, size)) {
-            const Ranks ranks{0, size, {}, inner};
-            if (!can_use(row, g.config, ranks)) continue;
-            hold_to_golden(row, g, ranks, {1 << 20});
-            hold_to_golden(row, g, ranks, {5, 1, 17, 3});
-          }
+      hold_all_to_golden(program::load_golden(folder));
     }
 }
 
@@ -117,17 +121,7 @@ TEST_CASE("weights in blocks give the logits and ids of transformers with the sa
 
 TEST_CASE("caches of 8 and 16 bits in full", "[.][caches]") {
   for (const auto& folder : program::golden_folders(TESSERA_GOLDEN))
-    for (const CacheType cache : {CacheType::bf16, CacheType::int8}) {
-      const Golden g = with_cache(folder, cache);
-      for (const Combination& row : program::shipped_combinations())
-        for (const index_t size : {1, 2, 3, 4, 6, 8})
-          for (const index_t inner : inner_sizes(row, size)) {
-            const Ranks ranks{0, size, {}, inner};
-            if (!can_use(row, g.config, ranks)) continue;
-            hold_to_golden(row, g, ranks, {1 << 20});
-            hold_to_golden(row, g, ranks, {5, 1, 17, 3});
-          }
-    }
+    for (const CacheType cache : {CacheType::bf16, CacheType::int8}) hold_all_to_golden(with_cache(folder, cache));
 }
 
 TEST_CASE("unequal shares of the work give the same logits and ids") {

@@ -284,12 +284,8 @@ Verdict verify_against_reference(Communicator comm, const Policies& policies, co
   if (weights.layers.front().q_proj.arithmetic == Arithmetic::int8) verdict.tolerance = 0.05;
   std::vector<float> expected;
   {
-    const auto& table = shipped_combinations();
-    const auto plain = std::find_if(table.begin(), table.end(), [](const Combination& row) {
-      return row.sharding == "headwise" && row.softmax == "standard" && row.backend == "scalar";
-    });
     TransformerOptions alone{.limits = options.limits, .threads = options.threads};
-    const auto model = plain->make(Communicator(Loopback{}), part, part_weights, alone);
+    const auto model = reference_combination("scalar").make(Communicator(Loopback{}), part, part_weights, alone);
     expected = run(*model, verdict.greedy, false);
   }
   const auto model = policies.combination->make(std::move(comm), part, part_weights, options);

@@ -26,16 +26,15 @@ double shortest(int times, F&& f) {
   return best;
 }
 
-/// Latency 4, two a cycle, and some to spare; they fit into 16 registers.
-inline constexpr index_t fma_chains = 10;
-
 /// Keeps a result that nobody reads.
 inline void keep(float value) { asm volatile("" : : "g"(value) : "memory"); }
 
-/// Seconds that all threads of the team take for `steps` rounds of independent fused multiply-adds in registers.
+/// FLOP/s of independent fused multiply-adds in registers, two for a lane, on all threads of the team: the most of
+/// `times` measurements of `steps` rounds.
 template <SimdBackend B>
-double fma_seconds(Team& team, int steps, int times) {
-  return shortest(times, [&] {
+double fma_peak(Team& team, int steps = 1 << 20, int times = 20) {
+  constexpr index_t chains = 10;  // latency 4, two a cycle, and some to spare; they fit into 16 registers
+  const double seconds = shortest(times, [&] {
     team.run([&](Worker&) {
       volatile float opaque = 0.999F;  // keeps the compiler from knowing the fixed point
       const auto factor = B::broadcast(opaque);
@@ -44,15 +43,10 @@ double fma_seconds(Team& team, int steps, int times) {
         for (int i = 0; i < steps; ++i) ((sums[I] = B::fma(sums[I], factor, factor)), ...);
         keep((B::reduce_add(sums[I]) + ...));
       }
-      (std::make_integer_sequence<index_t, fma_chains>{});
+      (std::make_integer_sequence<index_t, chains>{});
     });
   });
-}
-
-/// FLOP/s of all threads of the team, two for a lane: the most of `times` measurements.
-template <SimdBackend B>
-double fma_peak(Team& team, int steps = 1 << 20, int times = 20) {
-  return 2.0 * static_cast<double>(fma_chains * steps * B::width * team.threads()) / fma_seconds<B>(team, steps, times);
+  return 2.0 * static_cast<double>(chains * steps * B::width * team.threads()) / seconds;
 }
 
 /// Bytes a second that all threads of the team read together, each its part of `data`: the most of `times`.

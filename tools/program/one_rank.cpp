@@ -1,7 +1,5 @@
 #include "program/one_rank.hpp"
 
-#include <algorithm>
-
 #include <tessera/comm/loopback.hpp>
 
 #include "program/combinations.hpp"
@@ -9,11 +7,8 @@
 namespace tessera::program {
 
 void expect_one_rank(Golden& golden, const ModelWeights& weights, std::string_view backend) {
-  const auto& table = shipped_combinations();
-  const auto plain = std::find_if(table.begin(), table.end(), [&](const Combination& row) {
-    return row.sharding == "headwise" && row.softmax == "standard" && row.backend == backend;
-  });
-  const auto model = plain->make(Communicator(Loopback{}), golden.config, weights, {.limits = limits_of(golden)});
+  const auto model = reference_combination(backend).make(Communicator(Loopback{}), golden.config, weights,
+                                                         {.limits = limits_of(golden)});
   const Chunk chunk{0, golden.prompt, Wanted::all};
   const Logits logits = model->step({&chunk, 1});
   golden.logits.assign(logits.local.data, logits.local.data + logits.local.rows * logits.local.cols);

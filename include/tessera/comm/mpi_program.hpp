@@ -25,7 +25,8 @@ namespace tessera {
 /// MPI_Abort is sometimes lost; a rank behind a dead link survives MPI_Abort.
 class MpiProgram {
  public:
-  /// Initialises MPI, runs `body(communicator)` on every rank, finalises, and returns what body returned.
+  /// Initialises MPI, runs `body(communicator)` on every rank, finalises, and returns what body returned. A rank whose
+  /// MPI_Finalize does not come back, when all ranks are done, ends its process after `finalize_seconds`.
   ///
   /// AgreedError (see agree): rank 0 prints `NAME: error: TEXT`, every rank finalises and returns its status. Any other
   /// exception: when all ranks come with one within `meeting_seconds`, the same; otherwise the others are in the middle
@@ -66,7 +67,7 @@ class MpiProgram {
  private:
   static constexpr double meeting_seconds = 0.5;
   static constexpr unsigned abort_seconds = 5;      // an abort that has not ended the process by then never will
-  static constexpr unsigned finalize_seconds = 10;  // after an error: operations may have been left half done
+  static constexpr unsigned finalize_seconds = 10;  // when all is done, or after an error: operations may be half done
 
   struct Guard {
     std::string name;
