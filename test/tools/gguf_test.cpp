@@ -162,6 +162,12 @@ TEST_CASE("a GGUF file that is cut short or lies is refused, and read within its
   std::memcpy(&huge[name + 17 + 4 + 16], "\0\0\0\0", 4);  // f32
   CHECK(open(huge).find("token_embd.weight: expected 4611686018427387904 times 4 bytes from byte") !=
         std::string::npos);
+  // Layers that the file has no tensors for: what follows from their number would fill the memory.
+  std::string layers = bytes;
+  const std::size_t block_count = layers.find(".block_count");
+  REQUIRE(block_count != std::string::npos);
+  std::memcpy(&layers[block_count + 12 + 4], "\xFF\xFF\0\0", 4);
+  CHECK(open(layers).find("block_count: expected layers of which each has tensors, found 65535") != std::string::npos);
   // Random damage is an Error or goes unnoticed; what is read stays within the file.
   std::mt19937 random(6);
   for (int i = 0; i < 1500; ++i) {

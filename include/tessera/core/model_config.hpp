@@ -38,4 +38,16 @@ struct ModelConfig {
   [[nodiscard]] constexpr index_t group() const { return heads / kv_heads; }  ///< query heads that share a KV head
 };
 
+/// The most that a file may say of each size: far above any model, and low enough that the product of any two of them,
+/// in bytes, fits an index_t.
+struct MostSizes {
+  index_t layers = 1 << 16;
+  index_t hidden = 1 << 24;
+  index_t heads = 1 << 16;
+  index_t head_dim = 1 << 16;
+  index_t intermediate = 1 << 26;
+  index_t positions = INT32_MAX;
+};
+inline constexpr MostSizes most_sizes;
+
 }  // namespace tessera

@@ -13,14 +13,6 @@ namespace tessera {
 
 namespace detail {
 
-// Bounds far above any model, and low enough that the product of any two of them, in bytes, fits an index_t.
-inline constexpr index_t most_layers = 1 << 16;
-inline constexpr index_t most_heads = 1 << 16;
-inline constexpr index_t most_head_dim = 1 << 16;
-inline constexpr index_t most_hidden = 1 << 24;
-inline constexpr index_t most_intermediate = 1 << 26;
-inline constexpr index_t most_positions = INT32_MAX;
-
 /// The quant_method of a checkpoint whose weights are in blocks (docs/quantisation.md); its tensors say in which.
 inline constexpr std::string_view own_quantization = "tessera";
 
@@ -42,7 +34,7 @@ inline void read_rope_scaling(const JsonObject& scaling, RopeConfig& rope) {
   rope.factor = positive(scaling, "factor");
   rope.low_freq_factor = positive(scaling, "low_freq_factor");
   rope.high_freq_factor = positive(scaling, "high_freq_factor");
-  rope.original_max_positions = scaling.integer("original_max_position_embeddings", 1, most_positions);
+  rope.original_max_positions = scaling.integer("original_max_position_embeddings", 1, most_sizes.positions);
   // The band between the two is divided by their difference.
   require(rope.high_freq_factor > rope.low_freq_factor, scaling.where(), ": expected high_freq_factor above ",
           "low_freq_factor, found ", rope.high_freq_factor, " and ", rope.low_freq_factor);
@@ -143,14 +135,14 @@ inline std::string_view in_place_of_model(const std::filesystem::path& folder) {
 
   ModelConfig model;
   model.model_type = model_type;
-  model.layers = config.integer("num_hidden_layers", 1, detail::most_layers);
-  model.hidden = config.integer("hidden_size", 1, detail::most_hidden);
-  model.heads = config.integer("num_attention_heads", 1, detail::most_heads);
+  model.layers = config.integer("num_hidden_layers", 1, most_sizes.layers);
+  model.hidden = config.integer("hidden_size", 1, most_sizes.hidden);
+  model.heads = config.integer("num_attention_heads", 1, most_sizes.heads);
   // Checkpoints older than grouped-query attention do not have the field.
-  model.kv_heads = config.find_integer("num_key_value_heads", 1, detail::most_heads).value_or(model.heads);
+  model.kv_heads = config.find_integer("num_key_value_heads", 1, most_sizes.heads).value_or(model.heads);
   require(model.heads % model.kv_heads == 0, config.where(), ": expected num_attention_heads (", model.heads,
           ") to be a multiple of num_key_value_heads (", model.kv_heads, ")");
-  if (const auto head_dim = config.find_integer("head_dim", 1, detail::most_head_dim)) {
+  if (const auto head_dim = config.find_integer("head_dim", 1, most_sizes.head_dim)) {
     model.head_dim = *head_dim;
   } else if (family.default_head_dim != 0) {
     model.head_dim = family.default_head_dim;
@@ -160,9 +152,9 @@ inline std::string_view in_place_of_model(const std::filesystem::path& folder) {
     model.head_dim = model.hidden / model.heads;
   }
   require(model.head_dim % 2 == 0, config.where(), ": head_dim: expected an even number, found ", model.head_dim);
-  model.intermediate = config.integer("intermediate_size", 1, detail::most_intermediate);
+  model.intermediate = config.integer("intermediate_size", 1, most_sizes.intermediate);
   model.vocab = config.integer("vocab_size", 1, detail::largest_token + 1);
-  model.max_positions = config.integer("max_position_embeddings", 1, detail::most_positions);
+  model.max_positions = config.integer("max_position_embeddings", 1, most_sizes.positions);
   model.rms_norm_eps = detail::positive(config, "rms_norm_eps");
   require(model.rms_norm_eps < 1, config.where(), ": rms_norm_eps: expected a number below 1, found ",
           model.rms_norm_eps);

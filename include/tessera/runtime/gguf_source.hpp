@@ -49,26 +49,29 @@ namespace detail {
   const auto architecture = file.value<std::string>("general.architecture");
   const Family& family = family_named(architecture, concat(file.path(), ": general.architecture"));
   const auto key = [&](std::string_view name) { return concat(architecture, '.', name); };
-  const auto checked = [&](const std::string& name, index_t number) {
-    require(1 <= number && number <= 1 << 26, file.path(), ": ", name, ": expected 1 to ", 1 << 26, ", found ", number);
+  // A number of the metadata; where there is none, `otherwise`, unless that is 0.
+  const auto size = [&](std::string_view name, index_t most, index_t otherwise = 0) {
+    const index_t number =
+        otherwise > 0 ? file.find_value<index_t>(key(name)).value_or(otherwise) : file.value<index_t>(key(name));
+    require(1 <= number && number <= most, file.path(), ": ", key(name), ": expected 1 to ", most, ", found ", number);
     return number;
   };
-  const auto size = [&](std::string_view name) { return checked(key(name), file.value<index_t>(key(name))); };
   ModelConfig model;
   model.model_type = family.model_type;
-  model.layers = size("block_count");
-  model.hidden = size("embedding_length");
-  model.intermediate = size("feed_forward_length");
-  model.heads = size("attention.head_count");
-  model.kv_heads = checked(key("attention.head_count_kv"),
-                           file.find_value<index_t>(key("attention.head_count_kv")).value_or(model.heads));
+  model.layers = size("block_count", most_sizes.layers);
+  // What follows from a configuration is as long as it has layers: no file makes that longer than itself.
+  const auto tensors = static_cast<index_t>(file.tensors().size());
+  require(model.layers <= tensors, file.path(), ": ", key("block_count"),
+          ": expected layers of which each has tensors, found ", model.layers, " of them and ", tensors, " tensors");
+  model.hidden = size("embedding_length", most_sizes.hidden);
+  model.intermediate = size("feed_forward_length", most_sizes.intermediate);
+  model.heads = size("attention.head_count", most_sizes.heads);
+  model.kv_heads = size("attention.head_count_kv", most_sizes.heads, model.heads);
   require(model.heads % model.kv_heads == 0, file.path(), ": expected ", model.heads, " heads to be a multiple of ",
           model.kv_heads, " KV heads");
-  model.head_dim = checked(
-      key("attention.key_length"),
-      file.find_value<index_t>(key("attention.key_length")).value_or(std::max<index_t>(1, model.hidden / model.heads)));
+  model.head_dim = size("attention.key_length", most_sizes.head_dim, std::max<index_t>(1, model.hidden / model.heads));
   require(model.head_dim % 2 == 0, file.path(), ": expected heads of an even width, found ", model.head_dim);
-  model.max_positions = size("context_length");
+  model.max_positions = size("context_length", most_sizes.positions);
   model.rms_norm_eps = file.value<double>(key("attention.layer_norm_rms_epsilon"));
   require(model.rms_norm_eps > 0 && model.rms_norm_eps < 1, file.path(), ": ", key("attention.layer_norm_rms_epsilon"),
           ": expected a number between 0 and 1, found ", model.rms_norm_eps);
