@@ -345,5 +345,6 @@ int run(Communicator comm, int argc, char** argv, Clock::time_point begin) {
 
 int main(int argc, char** argv) {
   const auto begin = Clock::now();
-  return program::run(argc, argv, "benchmark_qwen3", [&](Communicator comm) { return run(comm, argc, argv, begin); });
+  return program::run(argc, argv, "benchmark_qwen3",
+                      [&](const Communicator& comm) { return run(comm, argc, argv, begin); });
 }

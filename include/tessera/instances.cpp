@@ -11,7 +11,7 @@ namespace tessera {
 #define TESSERA_X(sharding, softmax, backend) template class Transformer<sharding, softmax, backend>;
 #if defined(TESSERA_INSTANCES_OF)
 #define TESSERA_ONE_BACKEND_OF(sharding, softmax) TESSERA_X(sharding, softmax, TESSERA_INSTANCES_OF)
-#define TESSERA_SOFTMAXES_OF_ONE(sharding) TESSERA_EACH_SOFTMAX(TESSERA_ONE_BACKEND_OF, sharding)
+#define TESSERA_SOFTMAXES_OF_ONE(sharding) TESSERA_EACH_SOFTMAX(TESSERA_ONE_BACKEND_OF, sharding, )
 TESSERA_EACH_SHARDING(TESSERA_SOFTMAXES_OF_ONE)
 #else
 TESSERA_EACH_COMBINATION

@@ -86,8 +86,8 @@ void add_errors(const float* found, const float* expected, index_t rows, index_t
 }
 
 double top_gap(const float* row, index_t n) {
-  double best = -INFINITY;
-  double next = -INFINITY;
+  constexpr double none = -std::numeric_limits<double>::infinity();
+  double best = none, next = none;
   for (index_t i = 0; i < n; ++i) {
     next = std::max(next, std::min<double>(best, row[i]));
     best = std::max<double>(best, row[i]);

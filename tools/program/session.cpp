@@ -100,14 +100,14 @@ Opened open_model(Communicator comm, const ModelOptions& options, bool needs_tok
   return opened;
 }
 
-std::vector<token_t> prompt_ids(Communicator comm, const Opened& opened, const ModelOptions& options,
+std::vector<token_t> prompt_ids(const Communicator& comm, const Opened& opened, const ModelOptions& options,
                                 const PromptOptions& prompt, index_t new_tokens, const ChatStyle* chat) {
   return agree(comm, [&] { return checked_ids(opened, options, prompt, new_tokens, chat, "--prompt"); });
 }
 
-std::vector<std::vector<token_t>> all_prompt_ids(Communicator comm, const Opened& opened, const ModelOptions& options,
-                                                 const PromptOptions& prompt, index_t new_tokens,
-                                                 const ChatStyle* chat) {
+std::vector<std::vector<token_t>> all_prompt_ids(const Communicator& comm, const Opened& opened,
+                                                 const ModelOptions& options, const PromptOptions& prompt,
+                                                 index_t new_tokens, const ChatStyle* chat) {
   if (prompt.file.empty()) return {prompt_ids(comm, opened, options, prompt, new_tokens, chat)};
   return agree(comm, [&] {
     std::ifstream file(prompt.file);
@@ -145,7 +145,7 @@ void report(AnyModel& model, const ModelOptions& options, const RankSetup& setup
              name_of(model.limits().cache), model.limits().max_positions);
 }
 
-RecordedModel make_model(Communicator comm, const Opened& opened, const ModelOptions& options, index_t positions,
+RecordedModel make_model(const Communicator& comm, const Opened& opened, const ModelOptions& options, index_t positions,
                          index_t longest_prompt, index_t sequences, Trace* trace) {
   const RankSetup setup = set_up_ranks(comm, options, opened.placement);
   TransformerOptions sizes;

@@ -31,12 +31,12 @@ struct Opened {
 
 /// The prompt as ids, checked against the vocabulary and the model's positions with room for `new_tokens` more. With
 /// `chat` the text is a message, wrapped as the model's chat template does.
-[[nodiscard]] std::vector<token_t> prompt_ids(Communicator comm, const Opened& opened, const ModelOptions& options,
-                                              const PromptOptions& prompt, index_t new_tokens,
-                                              const ChatStyle* chat = nullptr);
+[[nodiscard]] std::vector<token_t> prompt_ids(const Communicator& comm, const Opened& opened,
+                                              const ModelOptions& options, const PromptOptions& prompt,
+                                              index_t new_tokens, const ChatStyle* chat = nullptr);
 
 /// The same for each line of the file that `prompt` names, or for the one prompt that it is.
-[[nodiscard]] std::vector<std::vector<token_t>> all_prompt_ids(Communicator comm, const Opened& opened,
+[[nodiscard]] std::vector<std::vector<token_t>> all_prompt_ids(const Communicator& comm, const Opened& opened,
                                                                const ModelOptions& options, const PromptOptions& prompt,
                                                                index_t new_tokens, const ChatStyle* chat);
 
@@ -55,7 +55,7 @@ struct RecordedModel {
 
 /// Makes the model with room for `positions` positions of each of `sequences` sequences, and reports it.
 /// `trace` has a lane for each thread of this rank's placement.
-[[nodiscard]] RecordedModel make_model(Communicator comm, const Opened& opened, const ModelOptions& options,
+[[nodiscard]] RecordedModel make_model(const Communicator& comm, const Opened& opened, const ModelOptions& options,
                                        index_t positions, index_t longest_prompt, index_t sequences = 1,
                                        Trace* trace = nullptr);
 

@@ -21,6 +21,7 @@ void for_each_chunk(std::size_t count, int threads, Work work, Meanwhile meanwhi
   std::atomic<std::size_t> next = 0;
   std::atomic<bool> stop = false;
   std::vector<std::jthread> team;
+  team.reserve(static_cast<std::size_t>(threads));
   for (int t = 0; t < threads; ++t) {
     team.emplace_back([&] {
       std::exception_ptr caught;

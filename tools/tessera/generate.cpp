@@ -44,7 +44,7 @@ struct GenerateOptions {
 /// order of the prompts.
 class Output {
  public:
-  Output(std::size_t prompts, bool speaks, program::TextStream stream, bool show_text, bool show_ids)
+  Output(std::size_t prompts, bool speaks, const program::TextStream& stream, bool show_text, bool show_ids)
       : speaks_(speaks), show_text_(show_text), show_ids_(show_ids) {
     for (std::size_t n = 0; n < prompts; ++n) texts_.push_back({stream, {}, {}, false});
   }
@@ -222,7 +222,8 @@ void add_generate(CLI::App& app, Action& action) {
       "  tessera generate --model examples/demo-model --chat --prompt tessera\n"
       "  mpiexec.mpich -n 2 tessera generate --model DIR --prompt 'Once upon a time' --temperature 0.8 --seed 7\n"
       "  tessera generate --model DIR --prompt-file prompts.txt --batch-size 8 --quiet > texts.jsonl");
-  command->callback([options, &action] { action = [options](Communicator comm) { return generate(comm, *options); }; });
+  command->callback(
+      [options, &action] { action = [options](const Communicator& comm) { return generate(comm, *options); }; });
 }
 
 }  // namespace tessera::tools

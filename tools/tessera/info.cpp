@@ -111,7 +111,8 @@ void add_info(CLI::App& app, Action& action) {
   command->footer(
       "Start it as the program that it is about: under the same mpiexec, with the same binding.\n\n"
       "  mpiexec.mpich -n 2 tessera info");
-  command->callback([threads, &action] { action = [threads](Communicator comm) { return info(comm, *threads); }; });
+  command->callback(
+      [threads, &action] { action = [threads](const Communicator& comm) { return info(comm, *threads); }; });
 }
 
 }  // namespace tessera::tools

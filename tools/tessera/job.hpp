@@ -45,6 +45,7 @@ class Job {
     ::sigfillset(&all);
     ::posix_spawnattr_setsigdefault(&attributes, &all);
     std::vector<char*> arguments;
+    arguments.reserve(command.size() + 1);
     for (const std::string& argument : command) arguments.push_back(const_cast<char*>(argument.c_str()));
     arguments.push_back(nullptr);
     const int error = ::posix_spawnp(&process_, arguments[0], &files, &attributes, arguments.data(), environ);

@@ -44,7 +44,7 @@ std::vector<std::vector<token_t>> scored_pieces(const PerplexityOptions& options
   return pieces;
 }
 
-int perplexity(Communicator comm, const PerplexityOptions& options) {
+int perplexity(const Communicator& comm, const PerplexityOptions& options) {
   const program::Opened opened = program::open_model(comm, options.model, true);
   const auto pieces = agree(comm, [&] {
     require(options.context <= opened.config.max_positions, "--context: the model has ", opened.config.max_positions,
@@ -115,7 +115,7 @@ void add_perplexity(CLI::App& app, Action& action) {
       "  mpiexec.mpich -n 2 tessera perplexity --model DIR --weights int4 --kv-cache int8 --against DIR --file "
       "text.txt");
   command->callback(
-      [options, &action] { action = [options](Communicator comm) { return perplexity(std::move(comm), *options); }; });
+      [options, &action] { action = [options](const Communicator& comm) { return perplexity(comm, *options); }; });
 }
 
 }  // namespace tessera::tools

@@ -131,7 +131,8 @@ void add_verify(CLI::App& app, Action& action) {
       "the combinations are held to. tools/verify_golden runs it for several numbers of ranks.\n\n"
       "  tessera verify test/golden\n"
       "  mpiexec.mpich -n 3 tessera verify test/golden/qwen3-tiny");
-  command->callback([options, &action] { action = [options](Communicator comm) { return verify(comm, *options); }; });
+  command->callback(
+      [options, &action] { action = [options](const Communicator& comm) { return verify(comm, *options); }; });
 }
 
 }  // namespace tessera::tools

@@ -38,14 +38,13 @@ template <Collectives C>
   if constexpr (BlockingCollectives<C>) {
     return collectives.wait_until(ticket, deadline);
   } else {
-    using namespace std::chrono_literals;
-    constexpr WaitClock::duration longest_sleep = 1ms;
+    constexpr WaitClock::duration longest_sleep = std::chrono::milliseconds(1);
     constexpr int tests_per_look = 16;  // reading the clock costs about as much as a test
-    WaitClock::duration spin = 50us;
+    WaitClock::duration spin = std::chrono::microseconds(50);
     bool yields = false;
     if constexpr (CoreAwareCollectives<C>) {
       yields = collectives.has_core_each();
-      if (yields) spin = 1ms;
+      if (yields) spin = std::chrono::milliseconds(1);
     }
     if (collectives.test(ticket)) return true;
     const auto start = WaitClock::now();

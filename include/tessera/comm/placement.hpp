@@ -23,7 +23,7 @@ struct Placement {
 
   /// "1 core each, bound here", for a report.
   [[nodiscard]] std::string describe() const {
-    const std::string cores = concat(share.cores, share.cores == 1 ? " core" : " cores");
+    std::string cores = concat(share.cores, share.cores == 1 ? " core" : " cores");
     switch (share.ownership) {
       case CoreOwnership::alone: return cores;
       case CoreOwnership::bound_by_launcher: return cores + " each, bound by the launcher";

@@ -44,14 +44,15 @@ struct Ledger {
 };
 
 /// The names of a collective's two events: its start, and its end from when somebody waits for it.
-inline constexpr auto trace_collectives = [] {
+[[nodiscard]] consteval auto trace_names_of_collectives() {
   std::array<std::array<TraceName, 2>, collective_kinds> names;
   for (std::size_t k = 0; k < names.size(); ++k) {
     const std::string_view name = name_of(static_cast<Collective>(k));
     names[k] = {TraceName{name, TraceKind::start, "bytes"}, TraceName{name, TraceKind::collective, "bytes"}};
   }
   return names;
-}();
+}
+inline constexpr auto trace_collectives = trace_names_of_collectives();
 
 /// Operations that go to another communicator's and are written into a ledger, and a lane of a trace, on the way.
 class RecordingOperations final : public Operations {

@@ -25,7 +25,7 @@ struct Block {
 [[nodiscard]] constexpr Block block_of(GgufType type) {
   switch (type) {
     case GgufType::f32: return {1, 4};
-    case GgufType::f16: return {1, 2};
+    case GgufType::f16:
     case GgufType::bf16: return {1, 2};
     case GgufType::q8_0: return {32, 34};    // f16 scale, 32 signed bytes
     case GgufType::q4_0: return {32, 18};    // f16 scale, 16 bytes of two

@@ -48,13 +48,12 @@ inline constexpr std::array<StoredTypeRow, 17> stored_types = {{
     {StoredType::boolean, "BOOL", 1},
 }};
 
-static_assert(
-    [] {
-      for (std::size_t i = 0; i < stored_types.size(); ++i)
-        if (static_cast<std::size_t>(stored_types[i].type) != i) return false;
-      return true;
-    }(),
-    "stored_types is indexed by StoredType");
+consteval bool stored_types_in_order() {
+  for (std::size_t i = 0; i < stored_types.size(); ++i)
+    if (static_cast<std::size_t>(stored_types[i].type) != i) return false;
+  return true;
+}
+static_assert(stored_types_in_order(), "stored_types is indexed by StoredType");
 
 }  // namespace detail
 

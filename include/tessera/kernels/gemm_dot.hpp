@@ -97,12 +97,14 @@ void dot_rows_of(const float* x, index_t x_stride, const WeightView& weight, flo
 
 using DotRows = void (*)(const float* x, index_t x_stride, const WeightView& weight, float* out, index_t out_stride);
 
+template <SimdBackend B, class T, int... Less>
+consteval auto dot_rows_table(std::integer_sequence<int, Less...>) {
+  return std::array{DotRows(&dot_rows_of<B, T, Less + 1>)...};
+}
+
 template <SimdBackend B, class T>
 DotRows dot_rows_for(index_t tokens) {
-  static constexpr auto table = []<int... Less>(std::integer_sequence<int, Less...>) {
-    return std::array{DotRows(&dot_rows_of<B, T, Less + 1>)...};
-  }
-  (std::make_integer_sequence<int, DotShape<B>::max_tokens>());
+  static constexpr auto table = dot_rows_table<B, T>(std::make_integer_sequence<int, DotShape<B>::max_tokens>());
   return table[static_cast<std::size_t>(tokens - 1)];
 }
 

@@ -72,14 +72,16 @@ template <SimdBackend B, int Rows, int Vectors, index_t RowStride>
 using MultiplyTile = void (*)(const float* tokens, const float* rows, index_t depth, float* sums, bool add,
                               PrefetchPace pace);
 
+template <SimdBackend B, index_t RowStride, int... Half>
+consteval auto table_of_tiles(std::integer_sequence<int, Half...>) {
+  return std::array{std::array<MultiplyTile, 2>{&multiply_tile<B, 2 * Half + 2, 1, RowStride>,
+                                                &multiply_tile<B, 2 * Half + 2, 2, RowStride>}...};
+}
+
 /// The tile for `rows` (even, 2 to TileShape<B>::rows) and `vectors` (1 or 2).
 template <SimdBackend B, index_t RowStride>
 MultiplyTile tile_for(index_t rows, index_t vectors) {
-  static constexpr auto table = []<int... Half>(std::integer_sequence<int, Half...>) {
-    return std::array{std::array<MultiplyTile, 2>{&multiply_tile<B, 2 * Half + 2, 1, RowStride>,
-                                                  &multiply_tile<B, 2 * Half + 2, 2, RowStride>}...};
-  }
-  (std::make_integer_sequence<int, TileShape<B>::rows / 2>());
+  static constexpr auto table = table_of_tiles<B, RowStride>(std::make_integer_sequence<int, TileShape<B>::rows / 2>());
   return table[static_cast<std::size_t>(rows / 2 - 1)][static_cast<std::size_t>(vectors - 1)];
 }
 

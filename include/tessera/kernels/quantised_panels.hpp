@@ -41,7 +41,7 @@ namespace detail {
 template <SimdBackend B>
 typename B::f32 load_units(const std::int8_t* bytes, index_t units) {
   if constexpr (B::width == 1) {
-    float unit;
+    float unit = 0;
     std::memcpy(&unit, bytes, sizeof unit);
     return unit;
   } else {
@@ -168,12 +168,15 @@ template <SimdBackend B>
 using QuantisedTile = void (*)(const QuantisedPanel<B>& panel, const QuantisedActivations& x, Range blocks, float* sums,
                                index_t stride);
 
+template <SimdBackend B, BlockFormat F, int Vectors, int... Less>
+consteval auto table_of_quantised_tiles(std::integer_sequence<int, Less...>) {
+  return std::array{QuantisedTile<B>(&multiply_quantised_tile<B, F, Vectors, Less + 1>)...};
+}
+
 template <SimdBackend B, BlockFormat F, int Vectors>
 QuantisedTile<B> quantised_tile_for(index_t tokens) {
-  static constexpr auto table = []<int... Less>(std::integer_sequence<int, Less...>) {
-    return std::array{QuantisedTile<B>(&multiply_quantised_tile<B, F, Vectors, Less + 1>)...};
-  }
-  (std::make_integer_sequence<int, QuantisedShape<B>::tokens>());
+  static constexpr auto table =
+      table_of_quantised_tiles<B, F, Vectors>(std::make_integer_sequence<int, QuantisedShape<B>::tokens>());
   return table[static_cast<std::size_t>(tokens - 1)];
 }
 

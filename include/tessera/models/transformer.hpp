@@ -101,7 +101,7 @@ class Transformer {
   }
 
   [[nodiscard]] static Communicator traced(Communicator comm, Trace* trace) {
-    return trace == nullptr ? comm : record(comm, &trace->lane(0)).communicator;
+    return trace == nullptr ? std::move(comm) : record(comm, &trace->lane(0)).communicator;
   }
   [[nodiscard]] static ShardingContext checked(ShardingContext context) {
     const Limits& limits = context.limits;

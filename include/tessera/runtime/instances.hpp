@@ -21,16 +21,17 @@
   X(SequenceOfHeadWise)          \
   X(SequenceOfHeadWiseScattered) \
   X(RingOfHeadWise)
-#define TESSERA_EACH_SOFTMAX(X, ...)          \
-  X(__VA_ARGS__ __VA_OPT__(, ) OnlineSoftmax) \
-  X(__VA_ARGS__ __VA_OPT__(, ) StandardSoftmax)
-#define TESSERA_EACH_BACKEND(X, ...)           \
-  X(__VA_ARGS__ __VA_OPT__(, ) XsimdBackend<>) \
-  X(__VA_ARGS__ __VA_OPT__(, ) ScalarBackend)
+// X(before each), where "before" ends with its own comma: TESSERA_EACH_SOFTMAX(X, sharding, ).
+#define TESSERA_EACH_SOFTMAX(X, ...) \
+  X(__VA_ARGS__ OnlineSoftmax)       \
+  X(__VA_ARGS__ StandardSoftmax)
+#define TESSERA_EACH_BACKEND(X, ...) \
+  X(__VA_ARGS__ XsimdBackend<>)      \
+  X(__VA_ARGS__ ScalarBackend)
 
 // X(sharding, softmax, backend) for every combination.
-#define TESSERA_BACKENDS_OF(...) TESSERA_EACH_BACKEND(TESSERA_X, __VA_ARGS__)
-#define TESSERA_SOFTMAXES_OF(sharding) TESSERA_EACH_SOFTMAX(TESSERA_BACKENDS_OF, sharding)
+#define TESSERA_BACKENDS_OF(...) TESSERA_EACH_BACKEND(TESSERA_X, __VA_ARGS__, )
+#define TESSERA_SOFTMAXES_OF(sharding) TESSERA_EACH_SOFTMAX(TESSERA_BACKENDS_OF, sharding, )
 #define TESSERA_EACH_COMBINATION TESSERA_EACH_SHARDING(TESSERA_SOFTMAXES_OF)
 
 namespace tessera {

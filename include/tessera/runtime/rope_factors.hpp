@@ -32,7 +32,7 @@ namespace tessera {
   for (end = first; end < pairs && is_between(factor_at(end));) ++end;
 
   if (first < pairs) {
-    double low, high;  // turns per position where smooth is 0, and 1
+    double low = 0, high = 0;  // turns per position where smooth is 0, and 1
     if (end - first >= 2) {
       const double slope = (smooth(first) - smooth(end - 1)) / (turns(first) - turns(end - 1));
       low = turns(first) - smooth(first) / slope;

@@ -21,7 +21,7 @@ struct ByteDots<XsimdBackend<Arch>> {
   static Bytes load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
   static void store(void* p, Bytes v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
   static Bytes broadcast(const std::int8_t* x) {
-    std::int32_t four;
+    std::int32_t four = 0;
     std::memcpy(&four, x, sizeof four);
     return _mm256_set1_epi32(four);
   }

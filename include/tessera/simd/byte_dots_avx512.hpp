@@ -22,7 +22,7 @@ struct ByteDots<XsimdBackend<Arch>> {
   static Bytes load(const void* p) { return _mm512_loadu_si512(p); }
   static void store(void* p, Bytes v) { _mm512_storeu_si512(p, v); }
   static Bytes broadcast(const std::int8_t* x) {
-    std::int32_t four;
+    std::int32_t four = 0;
     std::memcpy(&four, x, sizeof four);
     return _mm512_set1_epi32(four);
   }
@@ -47,12 +47,12 @@ struct ByteDots<XsimdBackend<Arch>> {
   [[gnu::always_inline]] static inline void row_sums(const RowAt& row_at, const std::int8_t* x,
                                                      const std::int32_t* sums_of_x, index_t blocks, Sums* out) {
     if (blocks == row_blocks<F>) {
-      sum_rows<F>([&](int r) { return load(row_at(r)); }, [&](int i) { return load(x + 64 * i); }, out);
+      sum_rows<F>([&](int r) { return load(row_at(r)); }, [&](index_t i) { return load(x + 64 * i); }, out);
     } else {
       const auto first = [](index_t n) { return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1; };
       const __mmask64 some = first(blocks * F::bytes);
       sum_rows<F>([&](int r) { return _mm512_maskz_loadu_epi8(some, row_at(r)); },
-                  [&](int i) {
+                  [&](index_t i) {
                     const index_t left = blocks * weight_block - 64 * i;
                     return left > 0 ? _mm512_maskz_loadu_epi8(first(left), x + 64 * i) : _mm512_setzero_si512();
                   },

@@ -29,7 +29,8 @@ concept DotsBytes = requires(typename D::Bytes v, typename D::Sums s, const std:
   { D::as_weights(v) } -> std::same_as<typename D::Bytes>;
   { D::start(sum) } -> std::same_as<typename D::Sums>;
   { D::dot(s, v, v) } -> std::same_as<typename D::Sums>;
-  requires D::template row_blocks<Int8Blocks> >= 1 && D::template row_blocks<Int4Blocks> >= 1;
+  requires D::template row_blocks<Int8Blocks> >= 1;
+  requires D::template row_blocks<Int4Blocks> >= 1;
 };
 
 inline namespace TESSERA_ISA {

@@ -107,7 +107,7 @@ struct Lanes<Arch> {
   static f32 load(const bf16_t* p) { return widen_4_bf16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
   static f32 load(const f16_t* p) { return widen_4_f16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
   static f32 load(const std::int8_t* p) {
-    std::int32_t four;
+    std::int32_t four = 0;
     std::memcpy(&four, p, sizeof four);
     __m128i v = _mm_cvtsi32_si128(four);
     v = _mm_unpacklo_epi8(v, v);  // each byte in the upper ones of its lane, from where it is shifted with its sign

@@ -65,7 +65,7 @@ namespace text {
   ::localtime_r(&now, &local);
   constexpr std::string_view months = "JanFebMarAprMayJunJulAugSepOctNovDec";
   return concat(local.tm_mday < 10 ? "0" : "", local.tm_mday, ' ',
-                months.substr(static_cast<std::size_t>(3 * local.tm_mon), 3), ' ', local.tm_year + 1900);
+                months.substr(3 * static_cast<std::size_t>(local.tm_mon), 3), ' ', local.tm_year + 1900);
 }
 
 /// One message between ChatML's marks.

@@ -101,7 +101,7 @@ class StripStage {
   StripStage(std::string content, std::size_t start, std::size_t stop)
       : content_(std::move(content)), start_(start), stop_(stop) {}
 
-  void push(TokenPart part, TokenParts& out) {
+  void push(const TokenPart& part, TokenParts& out) {
     std::string_view text = part.text;
     // An incomplete token comes in whole code points, so a match of `content` is never cut.
     while (stripping_ && taken_ < start_ && text.starts_with(content_)) text.remove_prefix(content_.size()), ++taken_;
@@ -148,7 +148,7 @@ class MetaspaceStage {
   explicit MetaspaceStage(const Metaspace& metaspace)
       : replacement_(metaspace.replacement), drop_(metaspace.prepend != Metaspace::Prepend::never) {}
 
-  void push(TokenPart part, TokenParts& out) {
+  void push(const TokenPart& part, TokenParts& out) {
     std::string text;
     for (std::size_t at = 0; at < part.text.size();) {
       const bool marked = std::string_view(part.text).substr(at).starts_with(replacement_);

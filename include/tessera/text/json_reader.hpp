@@ -85,9 +85,9 @@ class JsonReader {
     const auto member = find(key);
     return member ? member->boolean() : absent;
   }
-  [[nodiscard]] std::string string_or(std::string_view key, std::string absent) const {
+  [[nodiscard]] std::string string_or(std::string_view key, std::string_view absent) const {
     const auto member = find(key);
-    return member ? member->string() : std::move(absent);
+    return member ? member->string() : std::string(absent);
   }
 
   [[noreturn]] void wrong(std::string_view expected) const {
