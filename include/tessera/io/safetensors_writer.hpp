@@ -10,6 +10,7 @@
 #include <utility>
 
 #include <tessera/io/atomic_file.hpp>
+#include <tessera/io/excerpt.hpp>
 #include <tessera/io/json.hpp>
 #include <tessera/io/tensor_info.hpp>
 
