@@ -1,7 +1,6 @@
 #include "catch.hpp"
 
 #include <tessera/io/hf_config.hpp>
-#include <tessera/io/json.hpp>
 #include "io/published_configs.hpp"
 #include "io/temp_folder.hpp"
 

@@ -24,7 +24,7 @@ struct Case {
 std::vector<Case> cases() {
   const auto path = std::filesystem::path(TESSERA_GOLDEN) / "sampling" / "cases.json";
   std::vector<Case> all;
-  for (const Json& json : Json::parse(read_text(path, 1 << 20))) {
+  for (const Json& json : parse_json(read_text(path, 1 << 20), path.string())) {
     Case c{json["scores"], json["tokens"], {}, json["kept"], json["probabilities"]};
     c.sampling = {.temperature = json["temperature"],
                   .top_k = json["top_k"],

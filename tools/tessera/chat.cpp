@@ -14,7 +14,6 @@
 
 #include <tessera/comm/agree.hpp>
 #include <tessera/io/json.hpp>
-#include <tessera/text/json_reader.hpp>
 
 #include "commands.hpp"
 #include "interruption.hpp"
@@ -41,7 +40,7 @@ std::vector<std::string> ranks_command(const ChatCommand& command, const std::ve
     all.insert(all.end(), {"-n", std::to_string(command.ranks)});
   }
   all.push_back(std::filesystem::read_symlink("/proc/self/exe").string());
-  all.emplace_back("chat-ranks");
+  all.push_back("chat-ranks");
   all.insert(all.end(), arguments.begin(), arguments.end());
   return all;
 }
@@ -168,7 +167,7 @@ class Chat {
         return std::nullopt;
       }
       if (const auto line = job_.receive(std::chrono::milliseconds(200))) {
-        if (line->starts_with('{')) return text::parse_json(*line, "a line of rank 0");
+        if (line->starts_with('{')) return parse_json(*line, "a line of rank 0");
         fmt::print(stderr, "{}\n", *line);  // the launcher's own words, which it also says here
       }
       if (job_.ended()) return std::nullopt;

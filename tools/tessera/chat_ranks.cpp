@@ -13,7 +13,6 @@
 
 #include <tessera/io/json.hpp>
 #include <tessera/simd/isa.hpp>
-#include <tessera/text/json_reader.hpp>
 
 #include "commands.hpp"
 #include "conversation.hpp"
@@ -36,7 +35,7 @@ class Mailbox {
       closed_ = n <= 0;
       if (n > 0) held_.append(bytes, static_cast<std::size_t>(n));
       for (std::size_t end = 0; (end = held_.find('\n')) != std::string::npos; held_.erase(0, end + 1))
-        lines_.push_back(text::parse_json(held_.substr(0, end), "a line of `tessera chat`"));
+        lines_.push_back(parse_json(held_.substr(0, end), "a line of `tessera chat`"));
       wait = false;
     }
   }
@@ -147,7 +146,7 @@ void add_chat_ranks(CLI::App& app, Action& action) {
   const auto options = std::make_shared<ChatCommand>();
   add_chat_options(*command, *options);
   command->callback(
-      [options, &action] { action = [options](const Communicator& comm) { return chat_ranks(comm, *options); }; });
+      [options, &action] { action = [options](Communicator comm) { return chat_ranks(comm, *options); }; });
 }
 
 }  // namespace tessera::tools

@@ -8,7 +8,6 @@
 
 #include <tessera/io/checkpoint_tensors.hpp>
 #include <tessera/io/config_writer.hpp>
-#include <tessera/io/json.hpp>
 #include <tessera/io/presets.hpp>
 #include <tessera/parallel/cores.hpp>
 

@@ -9,7 +9,6 @@
 #include <tessera/core/version.hpp>
 #include <tessera/io/config_writer.hpp>
 #include <tessera/io/hf_config.hpp>
-#include <tessera/io/json.hpp>
 #include <tessera/parallel/cores.hpp>
 #include <tessera/runtime/gguf_source.hpp>
 #include <tessera/runtime/gguf_tokenizer.hpp>
@@ -144,7 +143,7 @@ void write_weights(const fs::path& folder, const WeightSource& source, const std
 std::string config_of_blocks(const std::string& config, const QuantizeOptions& options) {
   const std::string& lm_head = options.lm_head.empty() ? options.format : options.lm_head;
   if (options.format == Stored::name && lm_head == Stored::name) return config;  // whoever reads folders reads it
-  Json json = Json::parse(config);                                               // it has been read before
+  Json json = parse_json(config, "config.json");
   json["quantization_config"] = {
       {"quant_method", detail::own_quantization}, {"weights", options.format}, {"lm_head", lm_head}};
   return json.dump(2) + "\n";

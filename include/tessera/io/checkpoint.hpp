@@ -104,21 +104,20 @@ class Checkpoint {
 
   void open_shards(const std::filesystem::path& folder, const std::filesystem::path& index) {
     constexpr index_t largest_index = index_t{32} << 20;
-    const JsonValue json = parse_json(read_text(index, largest_index), index.string());
-    const JsonObject fields(json, index.string());
-    const JsonValue& weight_map = fields.at("weight_map");
+    const Json json = parse_json(read_text(index, largest_index), index.string());
+    const Json& weight_map = JsonObject(json, index.string()).at("weight_map");
     const std::string where = concat(index.string(), ": weight_map");
-    const JsonValue::Object* members = weight_map.object();
-    require(members != nullptr && !members->empty(), where, ": expected tensor names and their files, found ",
-            weight_map.describe());
+    require(weight_map.is_object() && !weight_map.empty(), where, ": expected tensor names and their files, found ",
+            JsonObject::describe(weight_map));
     std::map<std::string, std::size_t> opened;  // file name -> place in files_
-    for (const auto& [name, file] : *members) {
-      require(file.string() != nullptr, where, ": ", excerpt(name), ": expected a file name, found ", file.describe());
-      const std::string& file_name = *file.string();
+    for (const auto& [name, file] : weight_map.items()) {
+      require(file.is_string(), where, ": ", excerpt(name), ": expected a file name, found ",
+              JsonObject::describe(file));
+      const auto& file_name = file.get_ref<const std::string&>();
       // A checkpoint names files of its own folder only; where a symbolic link leads is its owner's affair.
       const bool plain = !file_name.empty() && file_name != "." && file_name != ".." &&
                          file_name.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos;
-      require(plain, where, ": ", excerpt(name), ": expected a plain file name, found ", file.describe());
+      require(plain, where, ": ", excerpt(name), ": expected a plain file name, found ", JsonObject::describe(file));
       opened.emplace(file_name, 0);
     }
     files_.reserve(opened.size());
@@ -126,10 +125,10 @@ class Checkpoint {
       place = files_.size();
       files_.emplace_back(folder / file_name);
     }
-    for (const auto& [name, file] : *members) {
-      const std::size_t place = opened.at(*file.string());
+    for (const auto& [name, file] : weight_map.items()) {
+      const std::size_t place = opened.at(file.get<std::string>());
       const TensorInfo* tensor = files_[place].find(name);
-      require(tensor != nullptr, where, ": ", excerpt(name), " is said to be in ", excerpt(*file.string()),
+      require(tensor != nullptr, where, ": ", excerpt(name), " is said to be in ", excerpt(file.get<std::string>()),
               ", which has no such tensor");
       places_[name] = {place, tensor};
     }

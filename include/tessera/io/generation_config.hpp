@@ -5,8 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include <tessera/io/json_object.hpp>
-#include <tessera/io/json_parser.hpp>
+#include <tessera/io/json.hpp>
 #include <tessera/io/open_file.hpp>
 
 namespace tessera {
@@ -29,7 +28,7 @@ inline constexpr index_t largest_config = index_t{16} << 20;
 inline constexpr index_t largest_token = (index_t{1} << 28) - 1;  // far beyond any vocabulary
 
 /// The file's JSON, or nothing where there is no such file.
-inline std::optional<JsonValue> read_json_if_present(const std::filesystem::path& path) {
+inline std::optional<Json> read_json_if_present(const std::filesystem::path& path) {
   std::error_code unused;
   if (std::filesystem::symlink_status(path, unused).type() == std::filesystem::file_type::not_found) {
     return std::nullopt;
@@ -39,15 +38,15 @@ inline std::optional<JsonValue> read_json_if_present(const std::filesystem::path
 
 /// `eos_token_id`: one id or a list of them.
 inline std::optional<std::vector<token_t>> find_eos(const JsonObject& config, index_t vocab) {
-  const JsonValue* field = config.find("eos_token_id");
+  const Json* field = config.find("eos_token_id");
   if (field == nullptr) return std::nullopt;
   const std::string where = concat(config.where(), ": eos_token_id");
   std::vector<token_t> ids;
-  const auto add = [&](const JsonValue& id) {
+  const auto add = [&](const Json& id) {
     ids.push_back(static_cast<token_t>(JsonObject::as_integer(id, where, 0, vocab - 1)));
   };
-  if (const JsonValue::Array* list = field->array()) {
-    for (const JsonValue& id : *list) add(id);
+  if (field->is_array()) {
+    for (const Json& id : *field) add(id);
   } else {
     add(*field);
   }

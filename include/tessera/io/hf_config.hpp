@@ -77,14 +77,13 @@ inline void refuse_sliding_window(const JsonObject& config, const Family& family
     return;
   }
   const index_t layers = model.layers;
-  if (const JsonValue* field = config.find("layer_types")) {
+  if (const Json* types = config.find("layer_types")) {
     const std::string where = concat(config.where(), ": layer_types");
-    const JsonValue::Array* types = field->array();
-    require(types != nullptr && static_cast<index_t>(types->size()) == layers, where, ": expected ", layers,
-            " entries, one per layer, found ", field->describe());
-    for (const JsonValue& type : *types)
-      require(type.string() != nullptr && *type.string() == "full_attention", where,
-              ": expected full_attention in every layer, found ", type.describe());
+    require(types->is_array() && static_cast<index_t>(types->size()) == layers, where, ": expected ", layers,
+            " entries, one per layer, found ", JsonObject::describe(*types));
+    for (const Json& type : *types)
+      require(type == "full_attention", where, ": expected full_attention in every layer, found ",
+              JsonObject::describe(type));
     return;  // where the list stands, it decides
   }
   if (!config.find_flag("use_sliding_window").value_or(false)) return;
@@ -129,7 +128,7 @@ inline std::string_view in_place_of_model(const std::filesystem::path& folder) {
   require(std::filesystem::symlink_status(path, unused).type() != std::filesystem::file_type::not_found,
           folder.string(), ": expected config.json, as in the folder of a published model, found ",
           detail::in_place_of_model(folder));
-  const JsonValue json = parse_json(read_text(path, detail::largest_config), path.string());
+  const Json json = parse_json(read_text(path, detail::largest_config), path.string());
   const JsonObject config(json, path.string());
   const std::string model_type = config.text("model_type");
   const Family& family = family_named(excerpt(model_type), config.where());

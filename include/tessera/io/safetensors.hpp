@@ -8,8 +8,7 @@
 #include <functional>
 #include <map>
 
-#include <tessera/io/json_object.hpp>
-#include <tessera/io/json_parser.hpp>
+#include <tessera/io/json.hpp>
 #include <tessera/io/mapped_file.hpp>
 #include <tessera/io/tensor_info.hpp>
 
@@ -34,23 +33,23 @@ inline TensorInfo parse_tensor(const std::string& name, const JsonObject& entry,
           excerpt(dtype), '"');
   tensor.dtype = *type;
 
-  const JsonValue& shape = entry.at("shape");
-  require(shape.array() != nullptr, entry.where(), ": shape: expected an array, found ", shape.describe());
+  const Json& shape = entry.at("shape");
+  require(shape.is_array(), entry.where(), ": shape: expected an array, found ", JsonObject::describe(shape));
   index_t bytes = bytes_of(tensor.dtype);
   bool overflow = false;
-  for (const JsonValue& extent : *shape.array()) {
+  for (const Json& extent : shape) {
     tensor.shape.push_back(JsonObject::as_integer(extent, concat(entry.where(), ": shape"), 0, INT64_MAX));
     overflow |= __builtin_mul_overflow(bytes, tensor.shape.back(), &bytes);
   }
   // A zero after the overflow would make the product small again; such a shape is refused as well.
   require(!overflow, entry.where(), ": shape ", excerpt(shape_text(tensor.shape)), " is larger than any file");
 
-  const JsonValue& offsets = entry.at("data_offsets");
+  const Json& offsets = entry.at("data_offsets");
   const std::string offsets_where = concat(entry.where(), ": data_offsets");
-  const JsonValue::Array* pair = offsets.array();
-  require(pair != nullptr && pair->size() == 2, offsets_where, ": expected [begin, end], found ", offsets.describe());
-  tensor.offset = JsonObject::as_integer(pair->front(), offsets_where, 0, INT64_MAX);
-  const index_t end = JsonObject::as_integer(pair->back(), offsets_where, tensor.offset, INT64_MAX);
+  require(offsets.is_array() && offsets.size() == 2, offsets_where, ": expected [begin, end], found ",
+          JsonObject::describe(offsets));
+  tensor.offset = JsonObject::as_integer(offsets[0], offsets_where, 0, INT64_MAX);
+  const index_t end = JsonObject::as_integer(offsets[1], offsets_where, tensor.offset, INT64_MAX);
   require(end <= data_bytes, offsets_where, ": expected at least ", end, " bytes of data, the file has ", data_bytes,
           ": it was cut short, or is still on its way; get it again");
   tensor.bytes = end - tensor.offset;
@@ -68,18 +67,18 @@ inline TensorInfo parse_tensor(const std::string& name, const JsonObject& entry,
                                                                 const std::string& where) {
   require(!text.empty() && text.front() == '{', where, ": expected a header that begins with {, found ",
           text.empty() ? std::string("nothing") : concat('"', excerpt(text.substr(0, 1)), '"'));
-  const JsonValue json = parse_json(text, concat(where, ": header"));
+  const Json json = parse_json(text, concat(where, ": header"));
   SafetensorsHeader header;
-  for (const auto& [name, entry] : *json.object()) {
+  for (const auto& [name, entry] : json.items()) {
     const JsonObject fields(entry, concat(where, ": ", excerpt(name)));
     if (name != "__metadata__") {
       header.tensors.push_back(detail::parse_tensor(name, fields, data_bytes));
       continue;
     }
-    for (const auto& [key, value] : *entry.object()) {
-      require(value.string() != nullptr, fields.where(), ": ", excerpt(key), ": expected a string, found ",
-              value.describe());
-      header.metadata.emplace(key, *value.string());
+    for (const auto& [key, value] : entry.items()) {
+      require(value.is_string(), fields.where(), ": ", excerpt(key), ": expected a string, found ",
+              JsonObject::describe(value));
+      header.metadata.emplace(key, value.get<std::string>());
     }
   }
   const auto order = [](const TensorInfo& t) { return std::pair(t.offset, t.offset + t.bytes); };

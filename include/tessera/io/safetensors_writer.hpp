@@ -10,7 +10,6 @@
 #include <utility>
 
 #include <tessera/io/atomic_file.hpp>
-#include <tessera/io/excerpt.hpp>
 #include <tessera/io/json.hpp>
 #include <tessera/io/tensor_info.hpp>
 
