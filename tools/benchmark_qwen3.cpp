@@ -318,8 +318,9 @@ int run(Communicator comm, int argc, char** argv, Clock::time_point begin) {
     if (o.verbose && speaks) fmt::print(stderr, "timing {} at {} tokens\n", program::name_of(phase), prompt_len);
     const index_t gen_len = phase == program::BenchmarkPhase::decode ? o.gen_len : 0;
     if (o.trace.empty()) trace.clear();
-    rows.push_back(
-        program::run_case(*model, {phase, prompt_len, gen_len, o.batch_size, kv_cache}, o.repetitions, trace));
+    rows.push_back(program::run_case(*model, model->comm(), {phase, prompt_len, gen_len, o.batch_size, kv_cache},
+                                     o.repetitions, trace));
+    program::measure_memory(rows.back(), *model);
     const program::MachinePeak after = measure_peak();
     program::hold_against(rows.back(), *model, opened.weights, before, after);
     before = after;

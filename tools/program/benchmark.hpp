@@ -53,10 +53,21 @@ struct Repetitions {
   index_t iters = 5;
 };
 
-/// Runs a case on all ranks. Collective; the result is the same on all. `trace` belongs to the model, and one iteration
-/// after the timed ones is recorded in it.
-[[nodiscard]] BenchmarkRow run_case(AnyModel& model, const BenchmarkCase& of, const Repetitions& repetitions,
-                                    Trace& trace);
+/// Runs a case on all ranks, who meet before it and agree after it on `comm`. Collective; the result is the same on
+/// all. `trace` belongs to the model, and one iteration after the timed ones is recorded in it; where none is timed, it
+/// is the one that counts.
+[[nodiscard]] BenchmarkRow run_case(AnyModel& model, Communicator comm, const BenchmarkCase& of,
+                                    const Repetitions& repetitions, Trace& trace);
+
+/// Adds what memory a rank of the model has of its own by now. Collective; the same on all ranks.
+void measure_memory(BenchmarkRow& row, AnyModel& model);
+
+/// Every rank's numbers, one after the other. Collective.
+[[nodiscard]] std::vector<double> gathered(Communicator& comm, std::vector<double> mine);
+
+/// What arithmetic or reading take at least on a machine of this peak.
+[[nodiscard]] double seconds_bound(const ModelConfig& config, const Limits& limits, const ModelWeights& weights,
+                                   const BenchmarkCase& of, const MachinePeak& peak);
 
 /// Holds a row against the machine's limits, as they were before and after it: what a virtual core gets changes from
 /// minute to minute.

@@ -59,6 +59,15 @@ concept ReducingCollectives = Collectives<C> &&
   { c.start_reduce(in, counts, sum) } -> std::same_as<Ticket>;
 };
 
+/// A transport that adds by itself what it has brought.
+///
+/// Law: `sum_terms(count, terms, sum)` makes `sum` the sum of `count` vectors of its size, which lie one after the
+/// other at `terms`, element by element in their order. `sum` may be the first of them.
+template <class C>
+concept SummingCollectives = Collectives<C> && requires(C& c, int count, const float* terms, std::span<float> sum) {
+  c.sum_terms(count, terms, sum);
+};
+
 /// A transport that knows which of its ranks can share memory: those with the same `machine()`.
 template <class C>
 concept MachineAwareCollectives = Collectives<C> && requires(const C& c) {

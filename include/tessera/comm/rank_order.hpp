@@ -230,6 +230,13 @@ class RankOrderOperations final : public Operations {
     op.stage = Stage::moving;
   }
 
+  void sum_terms(const float* terms, std::span<float> sum) {
+    if constexpr (SummingCollectives<C>)
+      collectives_.sum_terms(size_, terms, sum);
+    else
+      sum_in_rank_order(size_, terms, sum);
+  }
+
   /// What follows a finished move.
   void advance(Operation& op) {
     const float* memory = op.memory.data();
@@ -239,7 +246,7 @@ class RankOrderOperations final : public Operations {
         op.stage = Stage::done;
         return;
       case Stage::gathered_terms:
-        sum_in_rank_order(size_, memory, op.inout);
+        sum_terms(memory, op.inout);
         op.stage = Stage::done;
         return;
       case Stage::gathered_slice_terms:
@@ -247,7 +254,7 @@ class RankOrderOperations final : public Operations {
         const auto n = static_cast<index_t>(op.inout.size());
         const index_t share = partition(n, size_, rank_, slice_grain).size();
         const auto slice = op.memory.floats(share);
-        if (op.stage == Stage::gathered_slice_terms) sum_in_rank_order(size_, memory, slice);
+        if (op.stage == Stage::gathered_slice_terms) sum_terms(memory, slice);
         slice_counts(n, size_, slice_grain, sizeof(float), op.receive_counts);
         gather_slices(op, std::as_bytes(slice), std::as_writable_bytes(op.inout));
         return;

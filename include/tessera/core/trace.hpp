@@ -5,6 +5,7 @@
 // allocated. Code that may be traced has a TraceScope with the lane of its thread, which is nullptr where there is no
 // trace: all that costs is that comparison.
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <span>
@@ -31,7 +32,7 @@ struct TraceName {
   std::string_view argument = {};  ///< what an event's number counts; empty: it has none
 };
 
-/// From begin to end in nanoseconds of the steady clock.
+/// From begin to end in nanoseconds of trace_clock().
 struct TraceEvent {
   const TraceName* name = nullptr;
   std::int64_t begin = 0;
@@ -40,11 +41,21 @@ struct TraceEvent {
   std::uint64_t group = 0;  ///< of a collective: the same on all ranks that take part, and on no others
 };
 
-/// Nanoseconds of the clock that events are measured by.
-[[nodiscard]] inline std::int64_t trace_clock() {
+/// Nanoseconds since some moment.
+using Nanoseconds = std::int64_t (*)();
+
+/// Those of the steady clock.
+[[nodiscard]] inline std::int64_t steady_nanoseconds() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
       .count();
 }
+
+/// The clock that events are measured by: the steady one, unless a program whose time is not that of its machine has
+/// put another in its place, before it measures anything.
+inline std::atomic<Nanoseconds> trace_clock_source{&steady_nanoseconds};
+
+/// Nanoseconds of the clock that events are measured by.
+[[nodiscard]] inline std::int64_t trace_clock() { return trace_clock_source.load(std::memory_order_relaxed)(); }
 
 /// The events of one thread, in the order in which they ended.
 class TraceLane {

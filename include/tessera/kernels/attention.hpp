@@ -36,20 +36,23 @@ template <SimdBackend B>
 /// What a key costs when few queries read it, in units of one query: it comes from memory.
 inline constexpr index_t few_queries = 8;
 
+}  // namespace detail
+
 /// Collective. Calls begin(block, query, states) before and finish(block, query, states) after the pass over a block's
 /// keys; each is called once for every query, by any worker. Ends with a barrier.
 template <SimdBackend B, class Begin, class Finish>
 void attend_blocks(Worker& worker, const AttentionProblem& problem, KeyTiles tiles, Begin&& begin, Finish&& finish) {
   const TraceScope scope(worker.lane(), trace_attend, problem.queries.rows);
-  using Pass = AttentionPass<B>;
+  using detail::BlockStates;
+  using Pass = detail::AttentionPass<B>;
   const index_t head_dim = problem.layout.head_dim;
   const index_t workers = worker.count();
-  const BlockShape shape = block_shape<B>(problem, workers);
+  const BlockShape shape = detail::block_shape<B>(problem, workers);
   Pass pass(head_dim, tiles.keys, is_widened(problem));
   float* memory = worker.scratch<float>(pass.size() + 4 * (workers + 1));
   pass.use(memory);
   const std::span cuts(reinterpret_cast<AttentionCut*>(memory + pass.size()), static_cast<std::size_t>(workers + 1));
-  cut_evenly(problem, shape, few_queries, tiles.may_split ? tiles.keys : 0, cuts);
+  cut_evenly(problem, shape, detail::few_queries, tiles.may_split ? tiles.keys : 0, cuts);
   const auto cut = [&](index_t w) { return cuts[static_cast<std::size_t>(w)]; };
 
   // A worker has two partial states at most: of the block it begins in the middle of, and of the one it leaves so.
@@ -98,12 +101,14 @@ void attend_blocks(Worker& worker, const AttentionProblem& problem, KeyTiles til
     for (index_t q = mine.begin; q < mine.end; ++q) {
       states.reset(q, head_dim);
       for (index_t w = first - 1; w < end; ++w)
-        if (cut(w) != cut(w + 1)) merge_into<B>(states, part_at(w, w + 1 == first), q, head_dim);
+        if (cut(w) != cut(w + 1)) detail::merge_into<B>(states, part_at(w, w + 1 == first), q, head_dim);
       finish(block, q, states);
     }
   });
   worker.barrier();
 }
+
+namespace detail {
 
 /// What finishes attend_blocks where the result is wanted: out = o / l, zeros where no key was seen.
 template <SimdBackend B>

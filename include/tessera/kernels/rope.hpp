@@ -49,6 +49,12 @@ class RopeTable {
   Buffer<float> sin_;
 };
 
+/// The table for a model whose products are backend B's.
+template <SimdBackend B>
+[[nodiscard]] RopeTable rope_table(const RopeConfig& rope, index_t positions, index_t head_dim) {
+  return {rope, positions, head_dim};
+}
+
 /// Turns one head in place.
 template <SimdBackend B>
 void rotate_head(float* x, const float* cos, const float* sin, index_t half) {

@@ -22,7 +22,8 @@ inline void reset(const SoftmaxStates& states) {
 }
 
 /// The same, rows shared among the workers; ends with a barrier.
-inline void reset(Worker& worker, const SoftmaxStates& states) {
+template <SimdBackend B>
+void reset(Worker& worker, const SoftmaxStates& states) {
   const Range mine = worker.share(states.maximum.rows);
   reset(SoftmaxStates{states.maximum.row_range(mine), states.sum.row_range(mine), states.output.row_range(mine)});
   worker.barrier();

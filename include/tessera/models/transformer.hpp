@@ -217,7 +217,7 @@ Transformer<Sharding, Softmax, Backend>::Transformer(Communicator comm, ModelCon
                         std::move(options.shares), options.inner, options.overlap})),
       weights_(std::move(weights)),
       team_(options.threads),
-      rope_(context_.config.rope, context_.limits.max_positions, context_.config.head_dim),
+      rope_(rope_table<Backend>(context_.config.rope, context_.limits.max_positions, context_.config.head_dim)),
       sharding_(context_),
       micro_batches_(context_.limits.max_sequences, context_.limits.max_tokens),
       cache_(Sharding::layout(context_.config, context_.ranks()), context_.config.layers, context_.limits.max_sequences,

@@ -55,7 +55,7 @@ void attention_block(Worker& worker, MicroBatch<Phase>& batch, const ModelConfig
                         Projection{w.v_proj, w.v_bias.data(), v}});
   norm_and_rotate<B>(worker, a.q, w.q_norm, eps, a.positions, rope);
   norm_and_rotate<B>(worker, k, w.k_norm, eps, a.positions, rope);
-  round_as_stored(worker, a.kv, config.head_dim, cache.type());
+  round_as_stored<B>(worker, a.kv, config.head_dim, cache.type());
   phase.template attend<Softmax, B>(worker, a.q, a.kv, cache, layer, a.attended);
   project<B>(worker, a.attended, std::array{Projection{w.o_proj, nullptr, a.partial}});
   batch.start_sum(worker);

@@ -91,7 +91,7 @@ class DistributedAttention {
         copy_in(k, mine, kv.col_range({0, width}));
         copy_in(v, mine, kv.col_range({width, 2 * width}));
         worker.barrier();
-        round_as_stored(worker, kv, config().head_dim, cache_.type());
+        round_as_stored<Backend>(worker, kv, config().head_dim, cache_.type());
         phase.template attend<Softmax, Backend>(worker, queries, kv, cache_, 0, attended);
         copy_out(attended, mine, out);
       });

@@ -73,8 +73,8 @@ class AllGatherKv {
       tasks_.aim(staging_, 0);
     });
     const auto gathered = gathered_.matrix(step_.rows, row_size());
-    store_rows(worker, step_, gathered, place_, slice_.kv_heads, config_.head_dim, cache, layer);
-    store_rows(worker, step_, gathered, place_, slice_.kv_heads, config_.head_dim, staging_, 0);
+    store_rows<B>(worker, step_, gathered, place_, slice_.kv_heads, config_.head_dim, cache, layer);
+    store_rows<B>(worker, step_, gathered, place_, slice_.kv_heads, config_.head_dim, staging_, 0);
     const AttentionProblem problem{head_layout(config_, slice_.q_heads, slice_.kv_heads), attention_scale(config_), q,
                                    tasks_.tasks(), tasks_.blocks()};
     Softmax::template attend<B>(worker, problem, out);

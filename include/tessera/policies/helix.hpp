@@ -115,7 +115,7 @@ class HelixOn {
       tasks_.aim(cache, layer);
     });
     const auto all_kv = kv_.matrix(step_.rows, 2 * group_.kv_heads.size() * head_dim());
-    store_rows(worker, step_, all_kv, {}, group_.kv_heads, head_dim(), cache, layer);
+    store_rows<B>(worker, step_, all_kv, {}, group_.kv_heads, head_dim(), cache, layer);
     const AttentionProblem problem{
         head_layout(context_.config, group_.q_heads, group_.kv_heads), attention_scale(context_.config),
         q_.matrix(step_.rows, group_.q_heads.size() * head_dim()), tasks_.tasks(), tasks_.blocks()};

@@ -33,7 +33,7 @@ class MergeStates {
   void attend(Worker& worker, const AttentionProblem& problem, const Step&, const CacheLayout&, Activations out) {
     const index_t rows = problem.queries.rows;
     const SoftmaxStates all = states_at(states_.data(), rows, heads_);
-    reset(worker, all);
+    reset<B>(worker, all);
     Softmax::template attend_more<B>(worker, problem, all);
     worker.once([&] {
       float* to = sent_.data();

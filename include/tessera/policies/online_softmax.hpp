@@ -14,7 +14,7 @@ struct OnlineSoftmax {
   template <SimdBackend B>
   static void attend(Worker& worker, const AttentionProblem& problem, Activations out) {
     const auto begin = [](const AttentionBlock&, index_t, const detail::BlockStates&) {};
-    detail::attend_blocks<B>(worker, problem, tiles_of(problem), begin, detail::write_normalized<B>(problem, out));
+    attend_blocks<B>(worker, problem, tiles_of(problem), begin, detail::write_normalized<B>(problem, out));
   }
 
   /// See MergeableSoftmax: `states` go on from what they are.
@@ -33,7 +33,7 @@ struct OnlineSoftmax {
       states.sum.row(row)[head] = own.sum[q];
       std::copy_n(own.output + q * head_dim, head_dim, states.output.row(row) + head * head_dim);
     };
-    detail::attend_blocks<B>(worker, problem, tiles_of(problem), begin, finish);
+    attend_blocks<B>(worker, problem, tiles_of(problem), begin, finish);
   }
 
  private:

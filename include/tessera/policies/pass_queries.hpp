@@ -81,10 +81,10 @@ class PassQueries {
     const Range share = worker.share(step_.rows);
     for (index_t t = share.begin; t < share.end; ++t)
       std::copy_n(all.row(place_[static_cast<std::size_t>(t)]), q_size(), q_.data() + t * q_size());
-    store_rows(worker, step_, all.col_range({q_size(), row_size()}), place_, slice_.kv_heads, config_.head_dim, cache,
-               layer);
+    store_rows<B>(worker, step_, all.col_range({q_size(), row_size()}), place_, slice_.kv_heads, config_.head_dim,
+                  cache, layer);
     const SoftmaxStates states = states_at(states_.data(), step_.rows);
-    reset(worker, states);
+    reset<B>(worker, states);
     Softmax::template attend_more<B>(worker,
                                      {head_layout(config_, slice_.q_heads, slice_.kv_heads), attention_scale(config_),
                                       q_.matrix(step_.rows, q_size()), tasks_.tasks(), tasks_.blocks()},

@@ -80,7 +80,7 @@ class RingKv {
                                  sum_.matrix(q.rows, slice_.q_heads.size()), output_.matrix(q.rows, q.cols)};
       const HeadLayout layout = head_layout(config_, slice_.q_heads, slice_.kv_heads);
       worker.once([&] { pack(kv, cache, layer); });
-      reset(worker, states);
+      reset<B>(worker, states);
       for (index_t turn = 0; turn < ranks_.size; ++turn) {
         Block& block = blocks_[static_cast<std::size_t>((ranks_.rank + ranks_.size - turn) % ranks_.size)];
         const bool last = turn + 1 == ranks_.size;

@@ -16,7 +16,7 @@ struct StandardSoftmax {
     // All keys of a block are one tile.
     const auto begin = [](const AttentionBlock&, index_t, const detail::BlockStates&) {};
     const KeyTiles all{.keys = most_visible(problem), .may_split = false};
-    detail::attend_blocks<B>(worker, problem, all, begin, detail::write_normalized<B>(problem, out));
+    attend_blocks<B>(worker, problem, all, begin, detail::write_normalized<B>(problem, out));
   }
 
   /// Writes scale * q.k of the visible slots: `out` is [rows * heads][slots], row r * heads + h for row r of the

@@ -6,6 +6,7 @@
 #include <tessera/parallel/team.hpp>
 #include <tessera/policies/kv_cache.hpp>
 #include <tessera/policies/step.hpp>
+#include <tessera/simd/backend.hpp>
 
 namespace tessera {
 
@@ -13,7 +14,8 @@ namespace tessera {
 /// before they go anywhere: then every rank attends to what is stored, in this step as in later ones, and whether it
 /// finds a head in a cache, in a staging cache of floats or in what another rank has sent. Rows are shared among the
 /// workers; ends with a barrier, where there is something to round.
-inline void round_as_stored(Worker& worker, Activations kv, index_t head_dim, CacheType type) {
+template <SimdBackend B>
+void round_as_stored(Worker& worker, Activations kv, index_t head_dim, CacheType type) {
   if (type == CacheType::f32) return;
   auto* head = worker.scratch<std::byte>(bytes_of_head(type, head_dim));
   const Range mine = worker.share(kv.rows);
@@ -30,8 +32,9 @@ inline void round_as_stored(Worker& worker, Activations kv, index_t head_dim, Ca
 /// Copies the new K and V rows of a step into those slots of `cache` that its layout owns. `kv` holds rows
 /// [keys of `kv_heads` | values], among them those that the cache stores; the row of step row t is place[t], or t
 /// itself where `place` is empty. Rows are shared among the workers; ends with a barrier.
-inline void store_rows(Worker& worker, const Step& step, ConstActivations kv, std::span<const index_t> place,
-                       Range kv_heads, index_t head_dim, KvCache& cache, index_t layer) {
+template <SimdBackend B>
+void store_rows(Worker& worker, const Step& step, ConstActivations kv, std::span<const index_t> place, Range kv_heads,
+                index_t head_dim, KvCache& cache, index_t layer) {
   const index_t heads = cache.layout().kv_heads.size();
   const index_t first = cache.layout().kv_heads.begin - kv_heads.begin;
   const Range mine = worker.share(step.rows);

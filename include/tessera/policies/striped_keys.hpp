@@ -75,7 +75,7 @@ class StripedKeys {
       send_new(kv, cache, layer);
       tasks_.aim(staging_, 0);
     });
-    store_rows(worker, step_, kv, {}, mine().kv_heads, config_.head_dim, staging_, 0);
+    store_rows<B>(worker, step_, kv, {}, mine().kv_heads, config_.head_dim, staging_, 0);
     const AttentionProblem problem{head_layout(config_, mine().q_heads, mine().kv_heads), attention_scale(config_), q,
                                    tasks_.tasks(), tasks_.blocks()};
     Softmax::template attend<B>(worker, problem, out);

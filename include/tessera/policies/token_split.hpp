@@ -65,7 +65,7 @@ class WholeSequence {
   template <class Softmax, SimdBackend B>
   void attend(Worker& worker, ConstActivations q, ConstActivations kv, KvCache& cache, index_t layer, Activations out) {
     if (worker.index() == 0) tasks_.aim(cache, layer);
-    store_rows(worker, step_, kv, {}, slice_.kv_heads, config_.head_dim, cache, layer);
+    store_rows<B>(worker, step_, kv, {}, slice_.kv_heads, config_.head_dim, cache, layer);
     const AttentionProblem problem{head_layout(config_, slice_.q_heads, slice_.kv_heads), attention_scale(config_), q,
                                    tasks_.tasks(), tasks_.blocks()};
     Softmax::template attend<B>(worker, problem, out);

@@ -60,18 +60,19 @@ void add_backends(std::vector<Combination>& table, TypeList<B...>) {
    ...);
 }
 
-template <class Sharding, class... Softmax>
-void add_softmaxes(std::vector<Combination>& table, TypeList<Softmax...>) {
-  (add_backends<Sharding, Softmax>(table, Backends{}), ...);
+template <class Sharding, class... Softmax, class BackendList>
+void add_softmaxes(std::vector<Combination>& table, TypeList<Softmax...>, BackendList backends) {
+  (add_backends<Sharding, Softmax>(table, backends), ...);
 }
 
 }  // namespace detail
 
-/// Some shardings with every softmax on every backend.
-template <class... Sharding>
-[[nodiscard]] std::vector<Combination> combinations_of(TypeList<Sharding...>) {
+/// Some shardings with every softmax on every backend, or with those given.
+template <class... Sharding, class SoftmaxList = Softmaxes, class BackendList = Backends>
+[[nodiscard]] std::vector<Combination> combinations_of(TypeList<Sharding...>, SoftmaxList softmaxes = {},
+                                                       BackendList backends = {}) {
   std::vector<Combination> table;
-  (detail::add_softmaxes<Sharding>(table, Softmaxes{}), ...);
+  (detail::add_softmaxes<Sharding>(table, softmaxes, backends), ...);
   return table;
 }
 

@@ -1,0 +1,123 @@
+#pragma once
+// The kernels that a model calls, for backends that are models of cost. Each has the operands of the kernel that it
+// stands for; it is chosen because its constraint is the narrower one. A team has one worker here, and the machine
+// model knows how many threads that stands for.
+
+#include <array>
+
+#include <tessera/kernels/attention.hpp>
+#include <tessera/kernels/gemm.hpp>
+#include <tessera/kernels/rope.hpp>
+#include <tessera/kernels/rows.hpp>
+#include <tessera/policies/stored_rows.hpp>
+#include <tessera/simulate/cost_backend.hpp>
+
+namespace tessera {
+
+namespace detail {
+
+/// Bytes of a matrix of floats.
+[[nodiscard]] inline double float_bytes_of(index_t rows, index_t cols) {
+  return static_cast<double>(rows * cols) * sizeof(float);
+}
+
+template <CostModel B>
+void stream(double bytes) {
+  B::account().spend(streaming_seconds(B::account().machine, bytes));
+}
+
+[[nodiscard]] inline index_t bytes_of_weight(const WeightView& w) {
+  const index_t scales = w.scales == nullptr ? 0 : w.rows * w.scale_stride() * static_cast<index_t>(sizeof(f16_t));
+  return bytes_of(w.dtype, w.rows * w.cols) + scales;
+}
+
+}  // namespace detail
+
+template <CostModel B>
+void project(Worker& worker, ConstActivations x, std::span<const Projection> projections) {
+  const TraceScope scope(worker.lane(), trace_project, projections.front().out.cols);
+  index_t outputs = 0, bytes = 0;
+  for (const Projection& p : projections) {
+    expect_shape(p.weight, p.out.cols, x.cols, "project: weight");
+    expect_shape(p.out, x.rows, p.weight.rows, "project: out");
+    outputs += p.weight.rows, bytes += detail::bytes_of_weight(p.weight);
+  }
+  B::account().spend(product_seconds(B::account().machine, x.rows, outputs, x.cols, bytes));
+}
+
+template <CostModel B>
+void project_gated(Worker& worker, ConstActivations x, WeightView gate, WeightView up, Activations out) {
+  const TraceScope scope(worker.lane(), trace_project_gated, 2 * out.cols);
+  expect_shape(gate, out.cols, x.cols, "project_gated: gate");
+  expect_shape(up, out.cols, x.cols, "project_gated: up");
+  expect_shape(out, x.rows, gate.rows, "project_gated: out");
+  const index_t bytes = detail::bytes_of_weight(gate) + detail::bytes_of_weight(up);
+  B::account().spend(product_seconds(B::account().machine, x.rows, gate.rows + up.rows, x.cols, bytes));
+}
+
+template <CostModel B, class Begin, class Finish>
+void attend_blocks(Worker& worker, const AttentionProblem& problem, KeyTiles, Begin&&, Finish&&) {
+  const TraceScope scope(worker.lane(), trace_attend, problem.queries.rows);
+  B::account().spend(attention_seconds(B::account().machine, problem));
+}
+
+template <CostModel B>
+void rms_norm(Worker& worker, ConstActivations x, std::span<const float>, float, Activations) {
+  const TraceScope scope(worker.lane(), trace_norm, x.rows);
+  detail::stream<B>(2 * detail::float_bytes_of(x.rows, x.cols));
+}
+
+/// A table of one position: nobody looks at the others.
+template <CostModel B>
+[[nodiscard]] RopeTable rope_table(const RopeConfig& rope, index_t, index_t head_dim) {
+  return {rope, 1, head_dim};
+}
+
+template <CostModel B>
+void norm_and_rotate(Worker& worker, Activations x, std::span<const float>, float, std::span<const index_t>,
+                     const RopeTable&) {
+  const TraceScope scope(worker.lane(), trace_rotate, x.rows);
+  detail::stream<B>(2 * detail::float_bytes_of(x.rows, x.cols));
+}
+
+template <CostModel B>
+void add_rows(Worker&, Activations x, ConstActivations) {
+  detail::stream<B>(3 * detail::float_bytes_of(x.rows, x.cols));
+}
+
+template <CostModel B>
+void widen_row(const WeightView& table, index_t, float*) {
+  B::account().spend(detail::float_bytes_of(1, table.cols) / B::account().machine.memory);
+}
+
+template <CostModel B>
+void round_as_stored(Worker&, Activations kv, index_t, CacheType type) {
+  if (type != CacheType::f32) detail::stream<B>(2 * detail::float_bytes_of(kv.rows, kv.cols));
+}
+
+template <CostModel B>
+void store_rows(Worker&, const Step& step, ConstActivations, std::span<const index_t>, Range, index_t head_dim,
+                KvCache& cache, index_t) {
+  const CacheLayout& layout = cache.layout();
+  index_t stored = 0;
+  for (const Segment& s : step.segments)
+    stored += layout.slots(s.sequence, s.position + s.count) - layout.slots(s.sequence, s.position);
+  detail::stream<B>(2 * detail::float_bytes_of(stored, 2 * layout.kv_heads.size() * head_dim));
+}
+
+template <CostModel B>
+void reset(Worker&, const SoftmaxStates& states) {
+  detail::stream<B>(detail::float_bytes_of(states.output.rows, states.output.cols));
+}
+
+template <CostModel B>
+void normalize(Worker&, const SoftmaxStates& states, Activations) {
+  detail::stream<B>(2 * detail::float_bytes_of(states.output.rows, states.output.cols));
+}
+
+template <CostModel B>
+void merge_normalized(Worker&, std::span<const SoftmaxStates> parts, Activations out) {
+  detail::stream<B>(detail::float_bytes_of(out.rows, out.cols) * static_cast<double>(parts.size() + 1));
+}
+
+}  // namespace tessera

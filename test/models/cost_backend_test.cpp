@@ -1,0 +1,119 @@
+// A model on kernels that cost time: they owe what the formula says, touch nothing, and leave communication as it is.
+#include <sys/mman.h>
+
+#include <tessera/comm/in_process.hpp>
+#include <tessera/models/transformer.hpp>
+#include <tessera/simulate/cost_kernels.hpp>
+#include <tessera/simulate/unread_weights.hpp>
+
+#include "catch.hpp"
+#include "program/golden.hpp"
+
+using namespace tessera;
+
+namespace {
+
+MachineModel round_machine() {
+  MachineModel m;
+  m.threads = 4, m.flops = 1e9, m.memory = 1e8, m.copy = 1e7, m.start = 1e-6;
+  m.products = Share({{1, 0.25}, {16, 0.75}});
+  m.reading = 0.5, m.reading_keys = 0.8;
+  return m;
+}
+
+/// What the calls made this rank owe.
+template <class Act>
+double owed_for(Act&& act) {
+  CostAccount& account = CostBackend::account();
+  account.machine = round_machine(), account.owed = 0;
+  act();
+  return std::exchange(account.owed, 0.0);
+}
+
+/// Of a rank: what it asked of its communicator in a prompt and a token, and what it owed in the end.
+struct Asked {
+  Ledger ledger;
+  double owed = 0;
+};
+
+template <class Sharding, class Backend>
+std::vector<Asked> run(int ranks, const ModelConfig& config, const ModelWeights& weights) {
+  return InProcess::run(ranks, [&](Communicator world) {
+    CostBackend::account() = {round_machine(), 0};
+    const auto [comm, ledger] = record(world);
+    Transformer<Sharding, OnlineSoftmax, Backend> model(comm, config, weights,
+                                                        {.limits = {.max_tokens = 24, .max_positions = 64}});
+    const std::vector<token_t> prompt(37, 5);
+    const auto step = [&](index_t begin, index_t count) {
+      const Chunk chunk{0, std::span(prompt).subspan(std::size_t(begin), std::size_t(count)), Wanted::last};
+      model.step({&chunk, 1});
+    };
+    step(0, 24), step(24, 12), step(36, 1);
+    return Asked{*ledger, CostBackend::account().owed};
+  });
+}
+
+}  // namespace
+
+TEST_CASE("a share of a limit is what was measured, and between two sizes on the line of the logarithm") {
+  const Share share({{1, 0.25}, {16, 0.75}});
+  CHECK(share.at(0.5) == 0.25);
+  CHECK(share.at(1) == 0.25);
+  CHECK(share.at(4) == Approx(0.5));
+  CHECK(share.at(16) == 0.75);
+  CHECK(share.at(1e9) == 0.75);
+  CHECK_THROWS_WITH(Share({{2, 0.5}, {2, 0.6}}), Catch::Contains("sizes of shares must grow, found 2"));
+  CHECK_THROWS_WITH(Share({{2, 0.0}}), Catch::Contains("found 0"));
+}
+
+TEST_CASE("kernels of cost owe what the formula says, and touch no operand") {
+  // What is touched here ends the test.
+  void* const forbidden = ::mmap(nullptr, 1 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(forbidden != MAP_FAILED);
+  auto* const floats = static_cast<float*>(forbidden);
+  const WeightView weight{forbidden, DType::bf16, 64, 96, 96};
+  const double one = owed_for([&] {
+    Team(1).run([&](Worker& worker) {
+      project<CostBackend>(worker, ConstActivations(floats, 1, 96),
+                           std::array{Projection{weight, nullptr, Activations(floats, 1, 64)}});
+    });
+  });
+  // Bytes: two for each weight, four for what comes and goes; half of 1e8 a second is reached.
+  CHECK(one == Approx(1e-6 + (2 * 64 * 96 + 4 * (64 + 96)) / 0.5e8).epsilon(1e-12));
+  const double many = owed_for([&] {
+    Team(1).run([&](Worker& worker) {
+      project_gated<CostBackend>(worker, ConstActivations(floats, 100, 96), weight, weight,
+                                 Activations(floats, 100, 64));
+    });
+  });
+  CHECK(many == Approx(1e-6 + 2.0 * 100 * 128 * 96 / (1e9 * 0.75)).epsilon(1e-12));  // flops, of which 75 % are reached
+  const index_t visible[] = {50, 51};
+  const AttentionTask task{0, 2, KeyValueView::of_floats(floats, floats, 64 * 8, 8), visible};
+  const AttentionProblem problem{{4, 8, 2, 0}, 1, ConstActivations(floats, 2, 32), {&task, 1}};
+  const double attention = owed_for([&] {
+    Team(1).run(
+        [&](Worker& worker) { OnlineSoftmax::attend<CostBackend>(worker, problem, Activations(floats, 2, 32)); });
+  });
+  CHECK(attention == Approx(1e-6 + 2.0 * 51 * 2 * 8 * 4 / 0.8e8).epsilon(1e-12));  // reads 51 keys of two heads
+  ::munmap(forbidden, 1 << 20);
+}
+
+TEMPLATE_TEST_CASE("a model whose kernels cost time asks of its communicator what one that computes asks", "", HeadWise,
+                   Sequence<>) {
+  const program::Golden golden = program::load_golden(TESSERA_GOLDEN "/qwen3-tiny");
+  const auto computed = run<TestType, XsimdBackend<>>(3, golden.config, golden.weights);
+  const auto costed = run<TestType, CostBackend>(3, golden.config, unread_weights(golden.config));
+  const auto again = run<TestType, CostBackend>(3, golden.config, unread_weights(golden.config));
+  for (std::size_t r = 0; r < costed.size(); ++r) {
+    for (int k = 0; k < collective_kinds; ++k) {
+      const Tally expected = computed[r].ledger[static_cast<Collective>(k)];
+      const Tally found = costed[r].ledger[static_cast<Collective>(k)];
+      CHECK(found.calls == expected.calls);
+      CHECK(found.payload_bytes == expected.payload_bytes);
+      CHECK(found.wire_bytes == expected.wire_bytes);
+    }
+    CHECK(computed[r].owed == 0);
+    CHECK(costed[r].owed > 0);
+    CHECK(costed[r].owed == again[r].owed);
+  }
+}

@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""tools/simulate: rows of a sweep, the same twice, the same from few layers as from all, and refusals in a sentence.
+
+usage: simulate_test.py ROOT BUILD. Status 77 (skipped) where the build has no simulation (-Dsimulate=smpi).
+"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+from tally import check, end
+
+root, build = sys.argv[1:]
+if shutil.which('smpirun') is None or not os.path.exists(os.path.join(build, 'tools/simulated/simulated_benchmark.so')):
+    print('skipped: smpirun, or a build with -Dsimulate=smpi, is missing')
+    sys.exit(77)
+
+
+def simulate(*words):
+    return subprocess.run([os.path.join(root, 'tools/simulate'), '--build', build, '--quiet', *words], capture_output=True,
+                          text=True, timeout=120)
+
+
+def rows(*words):
+    result = simulate(*words)
+    check(f'{" ".join(words)} succeeds', result.returncode == 0, result.stderr)
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+sweep = ['--platform', '10gbe', '--ranks', '2,16', '--strategy', 'headwise,sequence', '--prompt-len', '2048']
+for preset in ['qwen3-0.6b', 'qwen3-8b']:
+    for phase in ['prefill', 'decode']:
+        found = rows('--model-preset', preset, '--phase', phase, *sweep)
+        check(f'{preset}, {phase}: a row for each', [(r['world_size'], r['parallel_strategy'], r['phase']) for r in found] ==
+              [(n, s, phase) for n in (2, 16) for s in ('headwise', 'sequence')], found)
+        check(f'{preset}, {phase}: marked as simulated', all(r['simulated'] is True and r['platform'] == '10gbe' for r in found))
+        check(f'{preset}, {phase}: under the limit of the machines', all(0 < r['percent_of_peak'] < 100 for r in found),
+              [r['percent_of_peak'] for r in found])
+        check(f'{preset}, {phase}: the parts are the whole', all(
+            abs(r['seconds_compute'] + r['seconds_communication'] + r['seconds_waiting'] - r['seconds_median'])
+            < 0.02 * r['seconds_median'] for r in found), found)
+
+one = ['--model-preset', 'qwen3-0.6b', '--platform', '100g-fat-tree', '--ranks', '8', '--strategy', 'sequence',
+       '--prompt-len', '1000']
+first, again, all_layers = rows(*one), rows(*one), rows(*one, '--simulated-layers', '0')
+check('two runs are the same', first == again)
+few, whole = first[0]['seconds_median'], all_layers[0]['seconds_median']
+check('layers that are left out are like those that are simulated', abs(few / whole - 1) < 1e-3, few, whole)
+
+# Twice the bandwidth of a network that is all that counts: half the time.
+allreduce = 2 * 2 * 7 / 8 * 512 * 1024 * 4 * 28  # bytes that leave a rank: slices out and in, two sums in each of 28 layers
+home = rows('--model-preset', 'qwen3-0.6b', '--platform', 'home', '--ranks', '8', '--prompt-len', '512')[0]
+wire = allreduce / (0.94e9 / 8)
+check('what travels takes its bytes over the bandwidth, and some latency',
+      wire <= home['seconds_communication'] <= 1.2 * wire + 28 * 2 * 12 * 3e-4, home['seconds_communication'], wire)
+
+for words, said, status in [
+        (['--platform', 'nowhere'], 'platform nowhere: expected one of 100g-fat-tree, 10gbe,', 2),
+        (['--platform', '10gbe', '--machine', 'abacus'], 'machine abacus: expected one of', 2),
+        (['--platform', '10gbe', '--ranks', '64'], 'expected at most as many ranks as query heads (16), found 64 ranks', 1),
+        (['--platform', '10gbe', '--ranks', '2', '--strategy', 'sideways'], 'sideways is not among headwise', 1),
+        (['--platform', 'home', '--ranks', '17'], 'home: expected at most 16 ranks, found 17', 1)]:
+    result = simulate('--model-preset', 'qwen3-0.6b', *words)
+    check(f'{words}: refused in a sentence', result.returncode == status and said in result.stderr
+          and result.stderr.count('error') <= 1, result.returncode, result.stderr)
+end()

@@ -1,0 +1,202 @@
+// A model's steps on simulated ranks: started by tools/simulate, which makes platforms and sweeps.
+#include <smpi/smpi.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <fmt/format.h>
+
+#include <tessera/comm/agree.hpp>
+#include <tessera/io/presets.hpp>
+#include <tessera/runtime/advice.hpp>
+#include <tessera/simulate/unread_weights.hpp>
+
+#include "program/benchmark_report.hpp"
+#include "program/command_line.hpp"
+#include "simulated/machine_file.hpp"
+#include "simulated/smpi_transport.hpp"
+
+namespace tessera::simulated {
+
+namespace {
+
+struct Options {
+  program::ModelOptions model;
+  std::string preset, platform = "unnamed", phase = "prefill";
+  std::vector<std::string> machines;
+  std::vector<index_t> prompt_len = {512};
+  index_t gen_len = 1, batch_size = 1, layers = 0, simulated_layers = 4;
+};
+
+void add_options(CLI::App& app, Options& o) {
+  app.add_option("--preset", o.preset, "The shape of a published model, in bf16")->required()->type_name("NAME");
+  app.add_option("--machine", o.machines, "Model of a rank's machine; several: the ranks have them in turn")
+      ->delimiter(',')
+      ->required()
+      ->type_name("FILE");
+  app.add_option("--platform", o.platform, "What the rows call the platform")->type_name("NAME");
+  program::add_sharding_options(app, o.model);
+  program::add_cache_option(app, o.model);
+  app.add_option("--phase", o.phase, "prefill or decode")->check(CLI::IsMember({"prefill", "decode"}));
+  app.add_option("--prompt-len", o.prompt_len, "Tokens of a prompt; decode goes on from there")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1 << 24));
+  app.add_option("--gen-len", o.gen_len, "Tokens that decode makes")->check(CLI::Range(1, 1 << 20));
+  app.add_option("--batch-size", o.batch_size, "Sequences at a time")->check(CLI::Range(1, 4096));
+  app.add_option("--chunk", o.model.chunk, "Tokens that prefill takes at a time")->check(CLI::Range(1, 1 << 24));
+  app.add_option("--layers", o.layers, "Decoder layers of the model (default: all of the preset's)")
+      ->check(CLI::Range(1, 65536));
+  app.add_option("--simulated-layers", o.simulated_layers,
+                 "So many layers are simulated, and half as many; the others are like them. 0: all")
+      ->check(CLI::Range(0, 65536));
+}
+
+Limits limits_of(const Options& o, const program::BenchmarkCase& of) {
+  return {.max_tokens = std::max(of.batch_size, std::min(o.model.chunk, of.prompt_len * of.batch_size)),
+          .max_positions = of.prompt_len + of.gen_len,
+          .max_sequences = of.batch_size,
+          .cache = program::chosen_cache(o.model)};
+}
+
+/// A case with a model of so many layers, on `comm`.
+program::BenchmarkRow simulate(const Options& o, const program::Policies& policies, const ModelConfig& config,
+                               const program::BenchmarkCase& of, Communicator meeting) {
+  Trace trace(1, index_t{1} << 18);
+  Limits limits = limits_of(o, of);
+  // The prompt before a token to decode is not what is timed: it takes one step.
+  if (of.phase == program::BenchmarkPhase::decode) limits.max_tokens = of.prompt_len * of.batch_size;
+  const TransformerOptions sizes{.limits = limits,
+                                 .threads = 1,
+                                 .shares = policies.shares,
+                                 .overlap = false,
+                                 .inner = policies.inner,
+                                 .trace = &trace};
+  const Communicator comm = SmpiTransport(MPI_COMM_WORLD, Delivery::time_of_large_messages);
+  const auto model = policies.combination->make(comm, config, unread_weights(config), sizes);
+  return program::run_case(*model, meeting, of, {.warmup = 0, .iters = 0}, trace);
+}
+
+/// What `layers` layers take, of which `few` and `more` were simulated: they are alike.
+program::BenchmarkRow with_layers(const program::BenchmarkRow& few, index_t few_layers,
+                                  const program::BenchmarkRow& more, index_t more_layers, index_t layers) {
+  program::BenchmarkRow row = more;
+  const double more_of = static_cast<double>(layers - more_layers) / static_cast<double>(more_layers - few_layers);
+  const auto extend = [&](double& to, double before) { to += more_of * (to - before); };
+  extend(row.seconds_median, few.seconds_median);
+  row.seconds_min = row.seconds_max = row.seconds_first = row.seconds_median;
+  extend(row.split.compute, few.split.compute);
+  extend(row.split.communication, few.split.communication);
+  extend(row.split.waiting, few.split.waiting);
+  return row;
+}
+
+program::BenchmarkRow row_of(const Options& o, const program::Policies& policies, const ModelConfig& config,
+                             const program::BenchmarkCase& of, Communicator& meeting) {
+  const index_t more = o.simulated_layers == 0 ? config.layers : std::min(config.layers, o.simulated_layers);
+  const auto with = [&](index_t layers) {
+    ModelConfig part = config;
+    part.layers = layers;
+    return simulate(o, policies, part, of, meeting);
+  };
+  program::BenchmarkRow row = with(more);
+  if (more < config.layers) row = with_layers(with(more / 2), more / 2, row, more, config.layers);
+  return row;
+}
+
+/// Adds what the machines allow at best, and the memory of the rank that holds the most, by the arithmetic of the
+/// planner: pages of simulated ranks are not touched.
+void hold_against(program::BenchmarkRow& row, const Options& o, const program::Policies& policies,
+                  const ModelConfig& config, const program::MachinePeak& peak, index_t ranks) {
+  const Limits limits = limits_of(o, row.of);
+  row.peak = peak;
+  row.seconds_bound = program::seconds_bound(config, limits, unread_weights(config), row.of, peak);
+  const Footprint held =
+      largest_footprint(policies.combination->arithmetic, config, {0, ranks, policies.shares, policies.inner}, limits,
+                        bytes_per_number(DType::bf16, {}, limits.cache, config.head_dim));
+  row.bytes_private = held.activations + held.exchange;
+  row.bytes_cache = held.cache;
+}
+
+int run(int argc, char** argv) {
+  Options o;
+  o.model.simd = CostBackend::name();
+  o.model.chunk = 8192;
+  CLI::App app("simulated_benchmark: prefill and decode of a model on simulated ranks");
+  add_options(app, o);
+  Communicator meeting = SmpiTransport(MPI_COMM_WORLD, Delivery::everything);
+  if (const auto status = program::parse(meeting, app, argc, argv)) return *status;
+  const index_t ranks = meeting.size();
+  std::vector<MachineModel> machines;
+  for (const std::string& file : o.machines) machines.push_back(read_machine(file));
+  account_of_actor().machine = machines[static_cast<std::size_t>(meeting.rank()) % machines.size()];
+  program::MachinePeak peak;
+  for (index_t r = 0; r < ranks; ++r) {
+    const MachineModel& machine = machines[static_cast<std::size_t>(r) % machines.size()];
+    peak.flops += machine.flops, peak.file_bandwidth += machine.memory, peak.buffer_bandwidth += machine.memory;
+  }
+  ModelConfig config = preset_named(o.preset).config();
+  if (o.layers > 0) config.layers = o.layers;
+  const program::Policies policies = program::chosen_policies(o.model, meeting.size());
+
+  const auto threads = static_cast<index_t>(account_of_actor().machine.threads);
+  program::BenchmarkSetting setting{.model = o.preset,
+                                    .mode = "simulated",
+                                    .method = account_of_actor().machine.name,
+                                    .parallel_strategy = o.model.parallel_strategy,
+                                    .decode_strategy = std::string(policies.combination->decode),
+                                    .attention_algo = std::string(policies.combination->softmax),
+                                    .simd = "simulated",
+                                    .isa = "simulated",
+                                    .dtype = "bf16",
+                                    .transport = "smpi",
+                                    .world_size = meeting.size(),
+                                    .threads = threads,
+                                    .chunk = o.model.chunk,
+                                    .attention = {},
+                                    .cache = program::chosen_cache(o.model)};
+  const program::WeightBytes bytes = program::bytes_of(unread_weights(config));
+  setting.bytes_weights = static_cast<index_t>(bytes.layers + bytes.lm_head);
+  const bool decode = o.phase == "decode";
+  for (const index_t prompt_len : o.prompt_len) {
+    const program::BenchmarkCase of{decode ? program::BenchmarkPhase::decode : program::BenchmarkPhase::prefill,
+                                    prompt_len, decode ? o.gen_len : 0, o.batch_size};
+    // A context longer than the model was made for is asked for to learn what it would cost.
+    ModelConfig wide = config;
+    wide.max_positions = std::max(config.max_positions, prompt_len + of.gen_len);
+    program::BenchmarkRow row = row_of(o, policies, wide, of, meeting);
+    if (meeting.rank() != 0) continue;
+    hold_against(row, o, policies, wide, peak, ranks);
+    std::string line = fmt::format("{{\"simulated\": true, \"platform\": \"{}\"", o.platform);
+    for (const auto& [name, value] : program::fields_of(setting, row)) line += fmt::format(", \"{}\": {}", name, value);
+    fmt::print("{}}}\n", line);
+    std::fflush(stdout);
+  }
+  return 0;
+}
+
+}  // namespace
+
+}  // namespace tessera::simulated
+
+// One message for all ranks, which meet the same fault, and are not in the middle of anything: no rank calls MPI while
+// it handles an exception, for all of them share one stack of those.
+int main(int argc, char** argv) {
+  using namespace tessera;
+  MPI_Init(&argc, &argv);
+  CostBackend::account = &simulated::account_of_actor;
+  trace_clock_source = &simulated::simulated_nanoseconds;
+  detail::Fault fault{};
+  int status = 0;
+  try {
+    status = simulated::run(argc, argv);
+  } catch (...) {
+    fault = detail::current_fault();
+    status = fault.status;
+  }
+  int rank = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  if (!fault.text.empty() && rank == 0) fmt::print(stderr, "simulate: error: {}\n", fault.text);
+  MPI_Finalize();
+  return status;
+}

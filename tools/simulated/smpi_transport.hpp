@@ -1,0 +1,198 @@
+#pragma once
+// Ranks of a simulation: SMPI's processes, whose clock moves only with what they send and with what they owe.
+
+#include <mpi.h>
+#include <smpi/smpi.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include <simgrid/s4u/Actor.hpp>
+
+#include <tessera/comm/communicator.hpp>
+#include <tessera/comm/mpi_group.hpp>
+#include <tessera/simulate/cost_backend.hpp>
+
+namespace tessera::simulated {
+
+/// The account of the rank that runs now: all of them share one thread, and SMPI numbers their actors from 1.
+inline CostAccount& account_of_actor() {
+  static std::vector<std::unique_ptr<CostAccount>> accounts;
+  const auto id = static_cast<std::size_t>(simgrid::s4u::this_actor::get_pid());
+  if (accounts.size() <= id) accounts.resize(id + 1);
+  if (accounts[id] == nullptr) accounts[id] = std::make_unique<CostAccount>();
+  return *accounts[id];
+}
+
+/// Lets this rank's clock catch up with what it has computed.
+inline void settle_account() {
+  if (const double owed = std::exchange(account_of_actor().owed, 0.0); owed > 0) {
+    simgrid::s4u::this_actor::sleep_for(owed);
+  }
+}
+
+/// Simulated nanoseconds of this rank.
+inline std::int64_t simulated_nanoseconds() {
+  settle_account();
+  return static_cast<std::int64_t>(MPI_Wtime() * 1e9);
+}
+
+/// What arrives of a message. Activations are simulated: of theirs only the time matters.
+enum class Delivery : std::uint8_t { everything, time_of_large_messages };
+
+/// Models Collectives. A start returns when its move has finished, which is the same time to callers that wait at once.
+/// Large messages of `time_of_large_messages` go from nowhere to nowhere: SMPI leaves out the copies of memory that it
+/// has given out as shared, and the rest of a simulated rank does not touch its activations either.
+class SmpiTransport {
+ public:
+  explicit SmpiTransport(MPI_Comm parent, Delivery delivery) : SmpiTransport(Owned{}, duplicate(parent), delivery) {}
+
+  [[nodiscard]] int rank() const { return rank_; }
+  [[nodiscard]] int size() const { return size_; }
+  [[nodiscard]] std::string_view name() const { return "smpi"; }
+  [[nodiscard]] int machine() const { return machine_; }
+
+  Ticket start_allgather(std::span<const std::byte> mine, std::span<std::byte> all, std::span<const index_t> counts) {
+    settle_account();
+    std::vector<int> sizes, begins;
+    if (is_nowhere(static_cast<index_t>(all.size()))) {
+      for (const index_t count : counts) sizes.push_back(floats(count)), begins.push_back(0);
+      check(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_FLOAT, nowhere(), sizes.data(), begins.data(), MPI_FLOAT, comm_));
+      return {};
+    }
+    index_t before = 0;
+    for (const index_t count : counts) {
+      sizes.push_back(static_cast<int>(count)), begins.push_back(static_cast<int>(before));
+      before += count;
+    }
+    const bool in_place = mine.data() == all.data() + begins[static_cast<std::size_t>(rank_)];
+    check(MPI_Allgatherv(in_place ? MPI_IN_PLACE : mine.data(), static_cast<int>(mine.size()), MPI_BYTE, all.data(),
+                         sizes.data(), begins.data(), MPI_BYTE, comm_));
+    return {};
+  }
+
+  /// Messages between pairs, as Mpi sends them; those of so many ranks at a time that the simulator can follow.
+  Ticket start_alltoall(std::span<const std::byte> send_all, std::span<const index_t> send_counts,
+                        std::span<std::byte> receive_all, std::span<const index_t> receive_counts) {
+    settle_account();
+    const bool large = is_nowhere(static_cast<index_t>(std::max(send_all.size(), receive_all.size())));
+    const auto begins = [](std::span<const index_t> counts) {
+      std::vector<index_t> at(1, 0);
+      for (const index_t count : counts) at.push_back(at.back() + count);
+      return at;
+    };
+    const std::vector<index_t> from = begins(send_counts), to = begins(receive_counts);
+    const auto outgoing = [&](int r) {
+      return send_all.subspan(static_cast<std::size_t>(from[at(r)]), static_cast<std::size_t>(send_counts[at(r)]));
+    };
+    const auto incoming = [&](int r) {
+      return receive_all.subspan(static_cast<std::size_t>(to[at(r)]), static_cast<std::size_t>(receive_counts[at(r)]));
+    };
+    keep_own(outgoing(rank_), incoming(rank_), large);
+    for (int first = 1; first < size_; first += partners_at_once) {
+      std::vector<MPI_Request> requests;
+      for (int step = first; step < std::min(size_, first + partners_at_once); ++step) {
+        receive(requests, incoming((rank_ + size_ - step) % size_), (rank_ + size_ - step) % size_, large);
+        send(requests, outgoing((rank_ + step) % size_), (rank_ + step) % size_, large);
+      }
+      wait(requests);
+    }
+    return {};
+  }
+
+  Ticket start_exchange(std::span<const std::byte> send_one, int dest, std::span<std::byte> receive_one, int source) {
+    settle_account();
+    if (dest == rank_) {
+      keep_own(send_one, receive_one, is_nowhere(static_cast<index_t>(send_one.size())));
+      return {};
+    }
+    std::vector<MPI_Request> requests;
+    if (source != no_rank) receive(requests, receive_one, source, is_nowhere(static_cast<index_t>(receive_one.size())));
+    if (dest != no_rank) send(requests, send_one, dest, is_nowhere(static_cast<index_t>(send_one.size())));
+    wait(requests);
+    return {};
+  }
+
+  [[nodiscard]] bool test(Ticket) { return true; }
+
+  /// See SummingCollectives: one thread reads the terms and writes their sum.
+  void sum_terms(int count, const float* terms, std::span<float> sum) {
+    const double bytes = static_cast<double>(sum.size_bytes());
+    account_of_actor().spend(copying_seconds(account_of_actor().machine, (count + 1) / 2.0 * bytes));
+    if (!is_nowhere(static_cast<index_t>(sum.size_bytes()) * count)) sum_in_rank_order(count, terms, sum);
+  }
+
+  [[nodiscard]] SmpiTransport split(int color, int key) {
+    settle_account();
+    MPI_Comm part = MPI_COMM_NULL;
+    check(MPI_Comm_split(comm_, color, key, &part));
+    return SmpiTransport(Owned{}, part, delivery_);
+  }
+
+ private:
+  struct Owned {};
+  static constexpr index_t largest_small = 4096;  // bytes of what is delivered whatever it is: choices of tokens
+  static constexpr int partners_at_once = 64;
+  static constexpr index_t nowhere_bytes = index_t{1} << 31;
+
+  SmpiTransport(Owned, MPI_Comm owned, Delivery delivery) : comm_(owned), delivery_(delivery) {
+    MPI_Comm_rank(comm_, &rank_), MPI_Comm_size(comm_, &size_);
+    MPI_Comm machine = MPI_COMM_NULL;
+    check(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine));
+    check(MPI_Allreduce(&rank_, &machine_, 1, MPI_INT, MPI_MIN, machine));
+    check(MPI_Comm_free(&machine));
+  }
+  [[nodiscard]] static MPI_Comm duplicate(MPI_Comm parent) {
+    MPI_Comm copy = MPI_COMM_NULL;
+    check(MPI_Comm_dup(parent, &copy));
+    return copy;
+  }
+  static void check(int code) { detail::check_mpi(code, "SMPI"); }
+  [[nodiscard]] static std::size_t at(int rank) { return static_cast<std::size_t>(rank); }
+
+  [[nodiscard]] bool is_nowhere(index_t bytes) const {
+    return delivery_ == Delivery::time_of_large_messages && bytes > largest_small;
+  }
+  /// Memory that SMPI does not copy, of all ranks together: pages of it are never touched.
+  [[nodiscard]] static void* nowhere() {
+    static void* const memory = SMPI_SHARED_MALLOC(nowhere_bytes);
+    return memory;
+  }
+  [[nodiscard]] static int floats(index_t bytes) { return static_cast<int>(ceil_div(bytes, index_t{4})); }
+
+  void keep_own(std::span<const std::byte> from, std::span<std::byte> to, bool large) const {
+    require(from.size() == to.size(), "a rank sends itself ", from.size(), " bytes and expects ", to.size());
+    account_of_actor().spend(copying_seconds(account_of_actor().machine, static_cast<double>(from.size())));
+    if (!large && !from.empty()) std::memmove(to.data(), from.data(), from.size());
+  }
+  void send(std::vector<MPI_Request>& requests, std::span<const std::byte> data, int dest, bool large) {
+    if (data.empty()) return;
+    const auto bytes = static_cast<index_t>(data.size());
+    check(MPI_Isend(large ? nowhere() : data.data(), floats_or_bytes(bytes, large), large ? MPI_FLOAT : MPI_BYTE, dest,
+                    0, comm_, &requests.emplace_back(MPI_REQUEST_NULL)));
+  }
+  void receive(std::vector<MPI_Request>& requests, std::span<std::byte> data, int source, bool large) {
+    if (data.empty()) return;
+    const auto bytes = static_cast<index_t>(data.size());
+    check(MPI_Irecv(large ? nowhere() : data.data(), floats_or_bytes(bytes, large), large ? MPI_FLOAT : MPI_BYTE,
+                    source, 0, comm_, &requests.emplace_back(MPI_REQUEST_NULL)));
+  }
+  [[nodiscard]] static int floats_or_bytes(index_t bytes, bool large) {
+    return large ? floats(bytes) : static_cast<int>(bytes);
+  }
+  static void wait(std::vector<MPI_Request>& requests) {
+    check(MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE));
+  }
+
+  detail::MpiGroup comm_;
+  Delivery delivery_;
+  int rank_ = 0;
+  int size_ = 1;
+  int machine_ = 0;
+};
+
+static_assert(SummingCollectives<SmpiTransport> && MachineAwareCollectives<SmpiTransport>);
+
+}  // namespace tessera::simulated
