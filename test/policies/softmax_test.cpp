@@ -177,7 +177,7 @@ TEMPLATE_TEST_CASE("states of keys in any number of parts merge to attention ove
         std::vector<SoftmaxStates> states;
         for (StatesBuffer& b : buffers) states.push_back(b.view());
         Team(3).run([&](Worker& w) {
-          reset(w, running.view());
+          reset<TestType>(w, running.view());
           for (index_t p = 0; p < parts; ++p) {
             // Part p of each task holds the slots [cut(p), cut(p + 1)).
             std::vector<std::vector<index_t>> visible;
@@ -194,7 +194,7 @@ TEMPLATE_TEST_CASE("states of keys in any number of parts merge to attention ove
             for (std::size_t t = 0; t < tasks.size(); ++t) tasks[t].visible = visible[t].data();
             AttentionProblem piece = problem;
             piece.tasks = tasks;
-            reset(w, states[static_cast<std::size_t>(p)]);
+            reset<TestType>(w, states[static_cast<std::size_t>(p)]);
             OnlineSoftmax::attend_more<TestType>(w, piece, states[static_cast<std::size_t>(p)]);
             OnlineSoftmax::attend_more<TestType>(w, piece, running.view());
           }
@@ -256,8 +256,8 @@ TEST_CASE("the state of no keys is neutral, and rows without keys are zeros", "[
   std::vector<float> out(30, poison);
   std::vector<float> direct(30, poison);
   Team(2).run([&](Worker& w) {
-    reset(w, none.view());
-    reset(w, some.view());
+    reset<ScalarBackend>(w, none.view());
+    reset<ScalarBackend>(w, some.view());
     w.once([&] {
       for (index_t h = 0; h < 2; ++h) {
         some.view().maximum.row(1)[h] = -3e38F;

@@ -13,6 +13,7 @@
 #include <tessera/simulate/unread_weights.hpp>
 
 #include "program/benchmark_report.hpp"
+#include "program/combinations.hpp"
 #include "program/command_line.hpp"
 #include "simulated/machine_file.hpp"
 #include "simulated/smpi_transport.hpp"
@@ -26,7 +27,8 @@ struct Options {
   std::string preset, platform = "unnamed", phase = "prefill";
   std::vector<std::string> machines;
   std::vector<index_t> prompt_len = {512};
-  index_t gen_len = 1, batch_size = 1, layers = 0, simulated_layers = 4;
+  index_t gen_len = 1, batch_size = 1, layers = 0, simulated_layers = 4, plan = 0;
+  double gigabits = 10, microseconds = 50;
 };
 
 void add_options(CLI::App& app, Options& o) {
@@ -50,6 +52,11 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--simulated-layers", o.simulated_layers,
                  "So many layers are simulated, and half as many; the others are like them. 0: all")
       ->check(CLI::Range(0, 65536));
+  app.add_option("--plan", o.plan, "Simulate nothing: what the planner says of the policies that so many ranks can use")
+      ->check(CLI::Range(1, 4096));
+  app.add_option("--bandwidth", o.gigabits, "For the planner: Gbit/s that leave a rank")->check(CLI::PositiveNumber);
+  app.add_option("--latency", o.microseconds, "For the planner: microseconds from rank to rank")
+      ->check(CLI::PositiveNumber);
 }
 
 Limits limits_of(const Options& o, const program::BenchmarkCase& of) {
@@ -57,6 +64,29 @@ Limits limits_of(const Options& o, const program::BenchmarkCase& of) {
           .max_positions = of.prompt_len + of.gen_len,
           .max_sequences = of.batch_size,
           .cache = program::chosen_cache(o.model)};
+}
+
+/// What the planner says of every policy that so many ranks can use, the fastest in the phase first, a line each.
+void print_plan(const Options& o, const ModelConfig& config, const MachineModel& machine, index_t prompt_len) {
+  const bool decode = o.phase == "decode";
+  const PlannedRequest request{
+      .sequences = o.batch_size, .prompt = prompt_len, .chunk = o.model.chunk, .new_tokens = o.gen_len};
+  const Limits limits =
+      limits_of(o, {.prompt_len = prompt_len, .gen_len = decode ? o.gen_len : 0, .batch_size = o.batch_size});
+  const Speeds speeds{.flops = machine.flops * machine.products.at(512),
+                      .memory = machine.memory * machine.reading,
+                      .bandwidth = o.gigabits * 1e9 / 8,
+                      .latency = o.microseconds * 1e-6};
+  std::vector<PolicyChoice> choices =
+      rank_policies(program::shipped_combinations(), config, o.plan, request, limits,
+                    bytes_per_number(DType::bf16, {}, limits.cache, config.head_dim), speeds);
+  const auto seconds = [&](const PolicyChoice& each) { return (decode ? each.decode : each.prefill).seconds(); };
+  std::stable_sort(choices.begin(), choices.end(),
+                   [&](const auto& a, const auto& b) { return seconds(a) < seconds(b); });
+  for (const PolicyChoice& each : choices)
+    fmt::print(
+        "{{\"parallel_strategy\": \"{}\", \"decode_strategy\": \"{}\", \"prompt_len\": {}, \"seconds\": {:.6g}}}\n",
+        typed_name(*each.combination, o.plan, each.inner), each.combination->decode, prompt_len, seconds(each));
 }
 
 /// A case with a model of so many layers, on `comm`.
@@ -137,6 +167,11 @@ int run(int argc, char** argv) {
   }
   ModelConfig config = preset_named(o.preset).config();
   if (o.layers > 0) config.layers = o.layers;
+  if (o.plan > 0) {
+    for (const index_t prompt_len : o.prompt_len)
+      if (meeting.rank() == 0) print_plan(o, config, account_of_actor().machine, prompt_len);
+    return 0;
+  }
   const program::Policies policies = program::chosen_policies(o.model, meeting.size());
 
   const auto threads = static_cast<index_t>(account_of_actor().machine.threads);
