@@ -32,6 +32,7 @@ std::vector<char*> environment_of_no_rank() {
 /// Runs a program to its end, its output on standard error; returns whether it went well.
 bool run_program(std::vector<std::string> words) {
   std::vector<char*> arguments;
+  arguments.reserve(words.size() + 1);
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
   posix_spawn_file_actions_t actions;

@@ -105,7 +105,8 @@ class Checkpoint {
   void open_shards(const std::filesystem::path& folder, const std::filesystem::path& index) {
     constexpr index_t largest_index = index_t{32} << 20;
     const Json json = parse_json(read_text(index, largest_index), index.string());
-    const Json& weight_map = JsonObject(json, index.string()).at("weight_map");
+    const JsonObject fields(json, index.string());
+    const Json& weight_map = fields.at("weight_map");
     const std::string where = concat(index.string(), ": weight_map");
     require(weight_map.is_object() && !weight_map.empty(), where, ": expected tensor names and their files, found ",
             JsonObject::describe(weight_map));

@@ -131,7 +131,12 @@ class JsonObject {
     if (value.is_object()) return "an object";
     if (value.is_array()) return concat("an array of ", value.size());
     if (value.is_string()) return concat('"', excerpt(value.get_ref<const std::string&>(), 60), '"');
-    return excerpt(value.dump(), 60);
+    // Not by dump(), which takes a second to compile.
+    if (value.is_boolean()) return value.get<bool>() ? "true" : "false";
+    if (value.is_number_unsigned()) return concat(value.get<std::uint64_t>());
+    if (value.is_number_integer()) return concat(value.get<std::int64_t>());
+    if (value.is_number()) return concat(value.get<double>());
+    return "null";
   }
 
  private:
