@@ -7,8 +7,7 @@ namespace tessera::program {
 
 namespace {
 
-const TensorInfo& tensor_of(const Safetensors& file, std::string_view name, StoredType dtype,
-                            std::size_t dimensions) {
+const TensorInfo& tensor_of(const Safetensors& file, std::string_view name, StoredType dtype, std::size_t dimensions) {
   for (const TensorInfo& tensor : file.tensors())
     if (tensor.name == name) {
       require(tensor.dtype == dtype && tensor.shape.size() == dimensions, file.file().path(), ": ", name, ": expected ",
