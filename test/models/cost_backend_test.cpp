@@ -31,13 +31,13 @@ double owed_for(Act&& act) {
 }
 
 /// Of a rank: what it asked of its communicator in a prompt and a token, and what it owed in the end.
-struct Asked {
+struct Owed {
   Ledger ledger;
   double owed = 0;
 };
 
 template <class Sharding, class Backend>
-std::vector<Asked> run(int ranks, const ModelConfig& config, const ModelWeights& weights) {
+std::vector<Owed> run(int ranks, const ModelConfig& config, const ModelWeights& weights) {
   return InProcess::run(ranks, [&](Communicator world) {
     CostBackend::account() = {round_machine(), 0};
     const auto [comm, ledger] = record(world);
@@ -49,7 +49,7 @@ std::vector<Asked> run(int ranks, const ModelConfig& config, const ModelWeights&
       model.step({&chunk, 1});
     };
     step(0, 24), step(24, 12), step(36, 1);
-    return Asked{*ledger, CostBackend::account().owed};
+    return Owed{*ledger, CostBackend::account().owed};
   });
 }
 
