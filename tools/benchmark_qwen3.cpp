@@ -246,6 +246,7 @@ int run(Communicator comm, int argc, char** argv, Clock::time_point begin) {
                            .shares = policies.shares,
                            .overlap = setup.overlap,
                            .inner = policies.inner,
+                           .copies_weights = o.model.copy_weights,
                            .trace = &trace};
   const auto verify = [&](const std::vector<token_t>& ids, index_t new_tokens, index_t layers) {
     for (const token_t id : ids)
@@ -305,7 +306,7 @@ int run(Communicator comm, int argc, char** argv, Clock::time_point begin) {
   setting.isa = o.model.simd == "native" ? compiled_isa() : std::string_view("scalar");
   setting.dtype = name_of(opened.weights.layers.front().q_proj.dtype), setting.transport = setup.comm.name();
   setting.world_size = comm.size(), setting.threads = setup.threads, setting.chunk = sizes.limits.max_tokens;
-  setting.attention = o.blocks, setting.cache = sizes.limits.cache;
+  setting.attention = o.blocks, setting.cache = sizes.limits.cache, setting.copies_weights = sizes.copies_weights;
   setting.bytes_weights = static_cast<index_t>(bytes.layers + bytes.lm_head);
   setting.seconds_mpi_init = seconds_mpi_init, setting.verified_error = verdict.error;
   if (o.verbose && speaks)

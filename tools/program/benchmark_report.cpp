@@ -49,10 +49,10 @@ std::string markdown(const BenchmarkSetting& setting, const std::vector<Benchmar
   const BenchmarkSetting& s = setting;
   std::string table = fmt::format(
       "{} ({}, {:.2f} GB of weights); path: mode {}, method {}, {} rank{} ({}) x {} thread{}, {}, decode {}, {}, {} "
-      "({}), KV cache in {}{}\n",
+      "({}), KV cache in {}{}{}\n",
       s.model, s.dtype, static_cast<double>(s.bytes_weights) / 1e9, s.mode, s.method, s.world_size,
       s.world_size == 1 ? "" : "s", s.transport, s.threads, s.threads == 1 ? "" : "s", s.parallel_strategy,
-      s.decode_strategy, s.attention_algo, s.simd, s.isa, name_of(s.cache),
+      s.decode_strategy, s.attention_algo, s.simd, s.isa, name_of(s.cache), s.copies_weights ? ", weights copied" : "",
       s.attention.queries + s.attention.keys == 0
           ? ""
           : fmt::format(", attention blocks of {} queries and {} keys (0: as the caches suggest)", s.attention.queries,
@@ -105,6 +105,7 @@ BenchmarkFields fields_of(const BenchmarkSetting& setting, const BenchmarkRow& r
       {"model", text(s.model)},
       {"dtype", text(s.dtype)},
       {"kv_cache_format", text(name_of(s.cache))},
+      {"copies_weights", s.copies_weights ? "true" : "false"},
       {"chunk", std::to_string(s.chunk)},
       {"q_block_size", std::to_string(s.attention.queries)},
       {"kv_block_size", std::to_string(s.attention.keys)},

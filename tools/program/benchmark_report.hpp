@@ -18,6 +18,7 @@ struct BenchmarkSetting {
   index_t chunk = 0;
   AttentionBlocks attention;
   CacheType cache = CacheType::f32;
+  bool copies_weights = false;
   index_t bytes_weights = 0;    ///< of the whole model
   double seconds_mpi_init = 0;  ///< from the start of main, or of the process where that is known
   double seconds_load = 0;      ///< from there on, until the weights can be used

@@ -47,7 +47,7 @@ MemoryPlan memory_plan(const ModelOptions& options, const ModelConfig& config, D
   const WeightFormats formats = chosen_formats(options);
   const bool converts = !is_blocks(stored) && (formats.layers != Stored::name || !formats.lm_head.empty());
   return {config, chosen_policies(options, ranks),
-          bytes_per_number(stored, formats, chosen_cache(options), config.head_dim), converts};
+          bytes_per_number(stored, formats, chosen_cache(options), config.head_dim), converts, options.copy_weights};
 }
 
 DType stored_type(const Checkpoint& checkpoint, const ModelConfig& config) {
@@ -59,14 +59,17 @@ DType stored_type(const Checkpoint& checkpoint, const ModelConfig& config) {
 
 index_t own_bytes(const MemoryPlan& plan, index_t rank, index_t ranks, const Limits& limits) {
   const Ranks here{rank, ranks, plan.policies.shares, plan.policies.inner};
-  index_t own = footprint(plan.policies.combination->arithmetic, plan.config, here, limits, plan.bytes).own();
-  if (plan.converts) {
-    const WeightSlice all{
-        {0, plan.config.heads}, {0, plan.config.kv_heads}, {0, plan.config.intermediate}, {0, plan.config.vocab}};
-    own += static_cast<index_t>(plan.bytes.layers *
-                                    static_cast<double>(plan.config.layers * layer_weights(plan.config, all)) +
-                                plan.bytes.lm_head * static_cast<double>(plan.config.vocab * plan.config.hidden));
-  }
+  const ShardingArithmetic& sharding = plan.policies.combination->arithmetic;
+  index_t own = footprint(sharding, plan.config, here, limits, plan.bytes).own();
+  const auto bytes_of_slice = [&](const WeightSlice& slice) {
+    return static_cast<index_t>(plan.bytes.layers *
+                                    static_cast<double>(plan.config.layers * layer_weights(plan.config, slice)) +
+                                plan.bytes.lm_head * static_cast<double>(slice.vocab.size() * plan.config.hidden));
+  };
+  if (plan.converts)
+    own += bytes_of_slice(
+        {{0, plan.config.heads}, {0, plan.config.kv_heads}, {0, plan.config.intermediate}, {0, plan.config.vocab}});
+  if (plan.copies) own += bytes_of_slice(sharding.plan(plan.config, here, PlannedStep(1, 0, 1).step()).slice);
   return own;
 }
 

@@ -14,6 +14,7 @@ struct MemoryPlan {
   Policies policies;
   BytesPerNumber bytes;   ///< as used
   bool converts = false;  ///< each rank converts all weights into memory of its own
+  bool copies = false;    ///< each rank copies what decode reads of them
 };
 
 [[nodiscard]] MemoryPlan memory_plan(const ModelOptions& options, const ModelConfig& config, DType stored,

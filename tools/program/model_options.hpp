@@ -33,6 +33,7 @@ struct ModelOptions {
   std::string overlap = "auto";      ///< auto, on, off
   std::string binding = "auto";      ///< auto, none
   double timeout = 600;
+  bool copy_weights = false;   ///< each rank copies what decode reads of them into memory of its own
   bool ignore_memory = false;  ///< start even where the plan says that it will not fit
   bool quiet = false;          ///< says nothing on standard error but errors
 };

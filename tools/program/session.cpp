@@ -139,10 +139,13 @@ void report(AnyModel& model, const ModelOptions& options, const RankSetup& setup
   fmt::print(stderr, "{}: {} layers, hidden {}, {} query and {} KV heads of {}\n", options.model, model.config().layers,
              model.config().hidden, model.config().heads, model.config().kv_heads, model.config().head_dim);
   fmt::print(stderr, "{}\n{}{}\n", setup.text, policies, options.compute == "bf16" ? ", products in bf16" : "");
-  fmt::print(stderr,
-             "memory of a rank: activations {:.1f} MB, KV cache {:.1f} MB in {} for {} positions; weights are mapped\n",
-             static_cast<double>(model.activation_bytes()) / 1e6, static_cast<double>(model.cache_bytes()) / 1e6,
-             name_of(model.limits().cache), model.limits().max_positions);
+  const auto megabytes = [](std::size_t bytes) { return static_cast<double>(bytes) / 1e6; };
+  fmt::print(stderr, "memory of a rank: activations {:.1f} MB, KV cache {:.1f} MB in {} for {} positions; {}\n",
+             megabytes(model.activation_bytes()), megabytes(model.cache_bytes()), name_of(model.limits().cache),
+             model.limits().max_positions,
+             model.copied_bytes() == 0
+                 ? "weights are mapped"
+                 : fmt::format("{:.1f} MB of weights are copied", megabytes(model.copied_bytes())));
 }
 
 RecordedModel make_model(const Communicator& comm, const Opened& opened, const ModelOptions& options, index_t positions,
@@ -155,6 +158,7 @@ RecordedModel make_model(const Communicator& comm, const Opened& opened, const M
                   .cache = chosen_cache(options)};
   sizes.threads = setup.threads;
   sizes.overlap = setup.overlap;
+  sizes.copies_weights = options.copy_weights;
   sizes.trace = trace;
   const Policies policies = chosen_policies(options, comm.size());
   if (!options.ignore_memory) require_memory(comm, memory_plan_of(opened, options, comm.size()), sizes.limits);

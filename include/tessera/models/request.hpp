@@ -31,9 +31,10 @@ struct TransformerOptions {
   Limits limits;
   int threads = 1;
   std::vector<double> shares = {};  ///< how the ranks share the work; empty: equally
-  bool overlap = false;    ///< hide what travels behind what is computed, where the policy can; for slow networks
-  index_t inner = 1;       ///< ranks of the inner dimension of a Hybrid; consecutive ranks are neighbours in it
-  Trace* trace = nullptr;  ///< where the threads of this rank write down what they do; it outlives the model
+  bool overlap = false;         ///< hide what travels behind what is computed, where the policy can; for slow networks
+  index_t inner = 1;            ///< ranks of the inner dimension of a Hybrid; consecutive ranks are neighbours in it
+  bool copies_weights = false;  ///< each rank copies what decode reads of them into huge pages of its own
+  Trace* trace = nullptr;       ///< where the threads of this rank write down what they do; it outlives the model
 };
 
 }  // namespace tessera

@@ -8,6 +8,7 @@
 
 #include <tessera/comm/recording.hpp>
 #include <tessera/kernels/rows.hpp>
+#include <tessera/models/held_weights.hpp>
 #include <tessera/models/micro_batches.hpp>
 #include <tessera/models/request.hpp>
 #include <tessera/models/weights.hpp>
@@ -67,9 +68,11 @@ class Transformer {
   /// Throws Error, and changes nothing, for a token that the vocabulary lacks or more rows or positions than planned.
   Logits step(std::span<const Chunk> chunks);
 
-  /// Bytes of this rank's activations and of its KV cache; weights are mapped and shared.
+  /// Bytes of this rank's activations, of its KV cache, and of its copies of weights; other weights are mapped and
+  /// shared.
   [[nodiscard]] std::size_t activation_bytes() const { return workspace_.bytes() + final_.bytes(); }
   [[nodiscard]] std::size_t cache_bytes() const { return cache_.bytes(); }
+  [[nodiscard]] std::size_t copied_bytes() const { return weights_.bytes(); }
 
  private:
   /// One micro-batch of a step: who runs it, and which rows of the step it has.
@@ -158,7 +161,7 @@ class Transformer {
     }
     for (index_t l = 0; l < config().layers; ++l)
       decoder_layer<Softmax, Backend>(worker, std::span<MicroBatch<Phase>>(batches), config(), rope_,
-                                      weights_.layers[static_cast<std::size_t>(l)], cache_, l);
+                                      weights_.layer(l, batches.front().plan.slice), cache_, l);
     const TraceScope scope(worker.lane(), trace_head);
     index_t selected = 0;
     for (auto& batch : batches) {
@@ -166,12 +169,12 @@ class Transformer {
       const ConstActivations rows = batch.phase->select(worker, batch.a.x);
       const Activations normed =
           final_.matrix(selected + rows.rows, rows.cols).row_range({selected, selected + rows.rows});
-      rms_norm<Backend>(worker, rows, weights_.final_norm, static_cast<float>(config().rms_norm_eps), normed);
+      rms_norm<Backend>(worker, rows, weights_.final_norm(), static_cast<float>(config().rms_norm_eps), normed);
       selected += rows.rows;
     }
     project<Backend>(
         worker, final_.matrix(selected, config().hidden),
-        std::array{Projection{weights_.lm_head.row_range(vocab_), nullptr, logits_.matrix(selected, vocab_.size())}});
+        std::array{Projection{weights_.lm_head(vocab_), nullptr, logits_.matrix(selected, vocab_.size())}});
   }
 
   /// Rows of the embedding come from the map on every rank: nothing on the wire.
@@ -179,7 +182,7 @@ class Transformer {
     const TraceScope scope(worker.lane(), trace_embed);
     const Range kept = worker.share(plan.kept.size());
     for (index_t i = kept.begin; i < kept.end; ++i)
-      widen_row<Backend>(weights_.embedding, tokens_[static_cast<std::size_t>(first_row + plan.kept[i])], a.x.row(i));
+      widen_row<Backend>(weights_.embedding(), tokens_[static_cast<std::size_t>(first_row + plan.kept[i])], a.x.row(i));
     const Range computed = worker.share(plan.computed.size());
     for (index_t i = computed.begin; i < computed.end; ++i)
       a.positions[static_cast<std::size_t>(i)] = position_of(first_row + plan.computed[i]);
@@ -192,7 +195,7 @@ class Transformer {
   }
 
   ShardingContext context_;
-  ModelWeights weights_;
+  HeldWeights weights_;
   Team team_;
   RopeTable rope_;
   Sharding sharding_;
@@ -215,7 +218,7 @@ Transformer<Sharding, Softmax, Backend>::Transformer(Communicator comm, ModelCon
                                                      TransformerOptions options)
     : context_(checked({traced(std::move(comm), options.trace), std::move(config), options.limits,
                         std::move(options.shares), options.inner, options.overlap})),
-      weights_(std::move(weights)),
+      weights_(std::move(weights), context_.config.head_dim),
       team_(options.threads),
       rope_(rope_table<Backend>(context_.config.rope, context_.limits.max_positions, context_.config.head_dim)),
       sharding_(context_),
@@ -229,6 +232,10 @@ Transformer<Sharding, Softmax, Backend>::Transformer(Communicator comm, ModelCon
       logits_(context_.limits.max_tokens * vocab_.size()),
       lengths_(static_cast<std::size_t>(context_.limits.max_sequences), 0) {
   if (options.trace != nullptr) team_.trace_to(*options.trace);
+  if (options.copies_weights) {
+    const Segment token{0, 0, 0, 1};
+    weights_.copy(Sharding::plan(context_.config, context_.ranks(), Step{{&token, 1}, 1, {}}).slice, team_);
+  }
   tokens_.reserve(static_cast<std::size_t>(context_.limits.max_tokens));
   wanted_.reserve(static_cast<std::size_t>(context_.limits.max_tokens));
   segments_.reserve(static_cast<std::size_t>(context_.limits.max_sequences));

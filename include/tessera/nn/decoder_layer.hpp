@@ -73,13 +73,12 @@ void mlp_block(Worker& worker, MicroBatch<Phase>& batch, const ModelConfig& conf
   batch.start_sum(worker);
 }
 
-/// One layer: x += attention, x += MLP, of each micro-batch by turns. `weights` are the whole model's. Later rows of a
+/// One layer: x += attention, x += MLP, of each micro-batch by turns. `w` is this rank's slice. Later rows of a
 /// sequence are in a later micro-batch: they find the keys of the earlier ones in the cache. Every worker calls it.
 template <class Softmax, class B, class Phase>
 void decoder_layer(Worker& worker, std::span<MicroBatch<Phase>> batches, const ModelConfig& config,
-                   const RopeTable& rope, const LayerWeights& weights, KvCache& cache, index_t layer) {
+                   const RopeTable& rope, const LayerWeights& w, KvCache& cache, index_t layer) {
   const TraceScope scope(worker.lane(), trace_layer, layer);
-  const LayerWeights w = slice_of(weights, batches.front().plan.slice, config.head_dim);
   for (auto& batch : batches) attention_block<Softmax, B>(worker, batch, config, rope, w, cache, layer);
   for (auto& batch : batches) mlp_block<B>(worker, batch, config, w);
 }

@@ -91,6 +91,8 @@ struct WeightSlice {
   Range kv_heads;
   Range ffn;    ///< columns of the hidden layer of the MLP
   Range vocab;  ///< rows of lm_head
+
+  friend constexpr bool operator==(const WeightSlice&, const WeightSlice&) = default;
 };
 
 /// Floats of a row [q | k | v] of the slice's heads.

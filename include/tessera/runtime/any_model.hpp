@@ -26,6 +26,7 @@ class AnyModel {
   virtual Logits step(std::span<const Chunk> chunks) = 0;
   [[nodiscard]] virtual std::size_t activation_bytes() const = 0;
   [[nodiscard]] virtual std::size_t cache_bytes() const = 0;
+  [[nodiscard]] virtual std::size_t copied_bytes() const = 0;
 };
 
 /// The virtual calls, answered by a Transformer.
@@ -45,6 +46,7 @@ class ModelOf final : public AnyModel {
   Logits step(std::span<const Chunk> chunks) override { return model_.step(chunks); }
   [[nodiscard]] std::size_t activation_bytes() const override { return model_.activation_bytes(); }
   [[nodiscard]] std::size_t cache_bytes() const override { return model_.cache_bytes(); }
+  [[nodiscard]] std::size_t copied_bytes() const override { return model_.copied_bytes(); }
 
  private:
   Model model_;
