@@ -36,13 +36,13 @@ struct Owed {
   double owed = 0;
 };
 
-template <class Sharding, class Backend>
+template <class Backend>
 std::vector<Owed> run(int ranks, const ModelConfig& config, const ModelWeights& weights) {
   return InProcess::run(ranks, [&](Communicator world) {
     CostBackend::account() = {round_machine(), 0};
     const auto [comm, ledger] = record(world);
-    Transformer<Sharding, OnlineSoftmax, Backend> model(comm, config, weights,
-                                                        {.limits = {.max_tokens = 24, .max_positions = 64}});
+    Transformer<Sequence<>, OnlineSoftmax, Backend> model(comm, config, weights,
+                                                          {.limits = {.max_tokens = 24, .max_positions = 64}});
     const std::vector<token_t> prompt(37, 5);
     const auto step = [&](index_t begin, index_t count) {
       const Chunk chunk{0, std::span(prompt).subspan(std::size_t(begin), std::size_t(count)), Wanted::last};
@@ -98,12 +98,11 @@ TEST_CASE("kernels of cost owe what the formula says, and touch no operand") {
   ::munmap(forbidden, 1 << 20);
 }
 
-TEMPLATE_TEST_CASE("a model whose kernels cost time asks of its communicator what one that computes asks", "", HeadWise,
-                   Sequence<>) {
+TEST_CASE("a model whose kernels cost time asks of its communicator what one that computes asks") {
   const program::Golden golden = program::load_golden(TESSERA_GOLDEN "/qwen3-tiny");
-  const auto computed = run<TestType, XsimdBackend<>>(3, golden.config, golden.weights);
-  const auto costed = run<TestType, CostBackend>(3, golden.config, unread_weights(golden.config));
-  const auto again = run<TestType, CostBackend>(3, golden.config, unread_weights(golden.config));
+  const auto computed = run<XsimdBackend<>>(3, golden.config, golden.weights);
+  const auto costed = run<CostBackend>(3, golden.config, unread_weights(golden.config));
+  const auto again = run<CostBackend>(3, golden.config, unread_weights(golden.config));
   for (std::size_t r = 0; r < costed.size(); ++r) {
     for (int k = 0; k < collective_kinds; ++k) {
       const Tally expected = computed[r].ledger[static_cast<Collective>(k)];

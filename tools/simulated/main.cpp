@@ -28,7 +28,7 @@ struct Options {
   std::vector<std::string> machines;
   std::vector<index_t> prompt_len = {512};
   index_t gen_len = 1, batch_size = 1, layers = 0, simulated_layers = 4, plan = 0;
-  double gigabits = 10, microseconds = 50;
+  double gigabits = 10, microseconds = 50, message = 1;
 };
 
 void add_options(CLI::App& app, Options& o) {
@@ -55,6 +55,8 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--plan", o.plan, "Simulate nothing: what the planner says of the policies that so many ranks can use")
       ->check(CLI::Range(1, 4096));
   app.add_option("--bandwidth", o.gigabits, "For the planner: Gbit/s that leave a rank")->check(CLI::PositiveNumber);
+  app.add_option("--message", o.message, "For the planner: microseconds of a rank for a message")
+      ->check(CLI::PositiveNumber);
   app.add_option("--latency", o.microseconds, "For the planner: microseconds from rank to rank")
       ->check(CLI::PositiveNumber);
 }
@@ -76,7 +78,8 @@ void print_plan(const Options& o, const ModelConfig& config, const MachineModel&
   const Speeds speeds{.flops = machine.flops * machine.products.at(512),
                       .memory = machine.memory * machine.reading,
                       .bandwidth = o.gigabits * 1e9 / 8,
-                      .latency = o.microseconds * 1e-6};
+                      .latency = o.microseconds * 1e-6,
+                      .message = o.message * 1e-6};
   std::vector<PolicyChoice> choices =
       rank_policies(program::shipped_combinations(), config, o.plan, request, limits,
                     bytes_per_number(DType::bf16, {}, limits.cache, config.head_dim), speeds);
@@ -85,8 +88,10 @@ void print_plan(const Options& o, const ModelConfig& config, const MachineModel&
                    [&](const auto& a, const auto& b) { return seconds(a) < seconds(b); });
   for (const PolicyChoice& each : choices)
     fmt::print(
-        "{{\"parallel_strategy\": \"{}\", \"decode_strategy\": \"{}\", \"prompt_len\": {}, \"seconds\": {:.6g}}}\n",
-        typed_name(*each.combination, o.plan, each.inner), each.combination->decode, prompt_len, seconds(each));
+        "{{\"parallel_strategy\": \"{}\", \"decode_strategy\": \"{}\", \"prompt_len\": {}, \"seconds\": {:.6g}, "
+        "\"sent_bytes\": {}, \"bytes_of_rank\": {}}}\n",
+        typed_name(*each.combination, o.plan, each.inner), each.combination->decode, prompt_len, seconds(each),
+        (decode ? each.decode : each.prefill).wire.bytes, each.footprint.total());
 }
 
 /// A case with a model of so many layers, on `comm`.

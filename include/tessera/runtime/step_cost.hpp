@@ -11,6 +11,7 @@ struct Speeds {
   double memory = 10e9;       ///< bytes per second that a rank reads
   double bandwidth = 1.25e9;  ///< bytes per second that leave a rank
   double latency = 50e-6;     ///< seconds from a rank to another
+  double message = 1e-6;      ///< seconds that a rank is busy with a message, sending and receiving together
 };
 
 /// A step on its slowest rank; seconds of computing and of what travels, which are not hidden behind each other.
@@ -27,6 +28,20 @@ struct StepCost {
   }
 };
 
+/// Numbers of keys that attention reads in a layer.
+[[nodiscard]] inline double keys_read(const ShardingArithmetic& sharding, const ModelConfig& config, const Ranks& ranks,
+                                      const Step& step) {
+  if (step.is_decode()) {  // what the rank stores: a KV head once, however few of its query heads are here
+    const CacheLayout stored = sharding.layout(config, ranks);
+    index_t keys = 0;
+    for (const Segment& s : step.segments) keys += stored.slots(s.sequence, s.position + s.count);
+    return static_cast<double>(keys * stored.kv_heads.size() * config.head_dim);
+  }
+  // Once for the query heads of a group and the rows of a block, of about 64.
+  const index_t queries = config.group() * std::min<index_t>(64, ceil_div(step.rows, std::ssize(step.segments)));
+  return static_cast<double>(sharding.pairs(config, ranks, step) * config.head_dim) / static_cast<double>(queries);
+}
+
 /// Seconds that rank `ranks.rank` computes: the longer of multiplying and of reading, for each kind of work.
 [[nodiscard]] inline double computing_seconds(const ShardingArithmetic& sharding, const ModelConfig& config,
                                               const Ranks& ranks, const Step& step, const BytesPerNumber& bytes,
@@ -38,11 +53,8 @@ struct StepCost {
   const auto weights = static_cast<double>(layer_weights(config, plan.slice));
   const auto rows = static_cast<double>(plan.computed.size());
   const auto pairs = static_cast<double>(sharding.pairs(config, ranks, step) * config.head_dim);
-  // Keys and values are read once for the query heads of a group and the rows of a block, of about 64.
-  const double per_key = static_cast<double>(
-      config.group() * std::min<index_t>(64, ceil_div(step.rows, static_cast<index_t>(step.segments.size()))));
   const double layer = (rows == 0 ? 0 : work(weights * rows, bytes.layers * weights)) +
-                       work(2 * pairs, 2 * bytes.cached * pairs / per_key);
+                       work(2 * pairs, 2 * bytes.cached * keys_read(sharding, config, ranks, step));
   const auto head = static_cast<double>(config.hidden * plan.slice.vocab.size());
   const auto wanted = static_cast<double>(step.wanted.size());
   return static_cast<double>(config.layers) * layer +
@@ -68,7 +80,8 @@ struct StepCost {
     const WireCost wire = wire_of_step(sharding, config, ranks.at(r), step);
     cost.computing = std::max(cost.computing, computing_seconds(sharding, config, ranks.at(r), step, bytes, speeds));
     cost.travelling = std::max(cost.travelling, static_cast<double>(wire.bytes) / speeds.bandwidth +
-                                                    static_cast<double>(wire.rounds) * speeds.latency);
+                                                    static_cast<double>(wire.rounds) * speeds.latency +
+                                                    static_cast<double>(wire.messages) * speeds.message);
     if (wire.bytes >= cost.wire.bytes) cost.wire = wire;
   }
   return cost;
