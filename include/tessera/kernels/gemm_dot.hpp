@@ -2,8 +2,10 @@
 // GEMM for few tokens: dot products of rows as they lie in memory. Each weight is read once for a handful of tokens; at
 // one token this is the GEMV of decode, whose only limit is the rate at which weights arrive.
 //
-// Several rows are summed at once, and each step prefetches the same place of the rows after them. So segments of rows
-// (a column slice, whose rows are far apart) arrive as steadily as whole ones, for which the hardware could guess.
+// Each step prefetches what is summed some KB later. Whole rows lie one after the other: for one token they are summed
+// one at a time, for memory gives one stream a tenth more than four. Segments of rows (a column slice, whose rows are
+// far apart) are summed several at once, so that they arrive nearly as steadily; and so are rows for more tokens, so
+// that a register of x serves them all.
 
 #include <algorithm>
 #include <array>
@@ -30,25 +32,37 @@ struct DotShape {
   static constexpr int max_rows = 4;
 
   /// Rows at once: a sum for each token and row, the weights of each row, a vector of tokens and a product.
-  static constexpr int rows(int tokens) { return std::clamp((B::registers - 2) / (tokens + 1), 1, max_rows); }
+  static constexpr int rows(int tokens) {
+    return std::clamp((B::registers - 2) / (chains(tokens) * tokens + 1), 1, max_rows);
+  }
+  /// Sums of one row and token, of vectors in turn: a multiply-add waits for the one before it in its sum.
+  static constexpr int chains(int tokens) { return tokens == 1 ? 2 : 1; }
 };
 
 namespace detail {
 
+/// Bytes between what is summed and what is prefetched: measured, on huge pages and on small ones.
+inline constexpr index_t dot_prefetch_bytes = 8 << 10;
+
 /// out[t * out_stride + r] = x row t . weight row r over `depth`, t < Tokens, r < Rows; prefetches the rows at `next`.
+/// The order of a sum depends on Tokens and depth only.
 template <SimdBackend B, class T, int Rows, int Tokens>
 [[gnu::noinline]] void dot_tile(const float* x, index_t x_stride, const T* weights, index_t stride, index_t depth,
                                 const T* next, float* out, index_t out_stride) {
   constexpr index_t W = B::width;
   constexpr auto line =
       static_cast<index_t>(std::max<std::size_t>(64 / sizeof(T), W));  // a step reads one line of a row
-  typename B::f32 sum[Rows][Tokens];
+  constexpr int chains = DotShape<B>::chains(Tokens);
+  typename B::f32 sum[chains][Rows][Tokens];
+#pragma GCC unroll 2
+  for (int c = 0; c < chains; ++c) {
 #pragma GCC unroll 8
-  for (int r = 0; r < Rows; ++r) {
+    for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 8
-    for (int t = 0; t < Tokens; ++t) sum[r][t] = B::zero();
+      for (int t = 0; t < Tokens; ++t) sum[c][r][t] = B::zero();
+    }
   }
-  const auto add_products = [&](index_t k, auto&& load_weight, auto&& load_x) {
+  const auto add_products = [&](int c, index_t k, auto&& load_weight, auto&& load_x) {
     typename B::f32 weight[Rows];
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) weight[r] = load_weight(weights + r * stride + k);
@@ -56,7 +70,7 @@ template <SimdBackend B, class T, int Rows, int Tokens>
     for (int t = 0; t < Tokens; ++t) {
       const auto v = load_x(x + t * x_stride + k);
 #pragma GCC unroll 8
-      for (int r = 0; r < Rows; ++r) sum[r][t] = B::fma(weight[r], v, sum[r][t]);
+      for (int r = 0; r < Rows; ++r) sum[c][r][t] = B::fma(weight[r], v, sum[c][r][t]);
     }
   };
   const auto whole = [](const auto* p) { return B::load(p); };
@@ -64,16 +78,21 @@ template <SimdBackend B, class T, int Rows, int Tokens>
   for (; k + line <= depth; k += line) {
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) __builtin_prefetch(next + r * stride + k, 0, 2);
-#pragma GCC unroll 2
-    for (index_t i = 0; i < line; i += W) add_products(k + i, whole, whole);
+#pragma GCC unroll 4
+    for (index_t i = 0; i < line; i += W) add_products(static_cast<int>(i / W) % chains, k + i, whole, whole);
   }
-  for (; k + W <= depth; k += W) add_products(k, whole, whole);
+  for (; k + W <= depth; k += W) add_products(0, k, whole, whole);
   if (k < depth) {
     const auto rest = [n = depth - k](const auto* p) { return B::load_partial(p, n); };
-    add_products(k, rest, rest);
+    add_products(0, k, rest, rest);
   }
   for (int r = 0; r < Rows; ++r) {
-    for (int t = 0; t < Tokens; ++t) out[t * out_stride + r] = B::reduce_add(sum[r][t]);
+    for (int t = 0; t < Tokens; ++t) {
+      auto total = sum[0][r][t];
+#pragma GCC unroll 2
+      for (int c = 1; c < chains; ++c) total = B::add(total, sum[c][r][t]);
+      out[t * out_stride + r] = B::reduce_add(total);
+    }
   }
 }
 
@@ -81,18 +100,19 @@ template <SimdBackend B, class T, int Rows, int Tokens>
 template <SimdBackend B, class T, int Tokens>
 void dot_rows_of(const float* x, index_t x_stride, const WeightView& weight, float* out, index_t out_stride) {
   constexpr int rows = DotShape<B>::rows(Tokens);
+  const index_t row_bytes = std::max<index_t>(weight.cols * static_cast<index_t>(sizeof(T)), 1);
+  const index_t ahead = ceil_div(dot_prefetch_bytes, row_bytes * rows) * rows;
+  const bool is_one_stream = Tokens == 1 && weight.stride == weight.cols;
+  // The view is a part of a matrix that this worker reads on: prefetching past its last row is right more often than
+  // not, and never a fault.
+  const T* next = weight.row_as<T>(0) + ahead * weight.stride;
+  const auto sum_rows = [&]<int Rows>(std::integral_constant<int, Rows>, index_t r) {
+    dot_tile<B, T, Rows, Tokens>(x, x_stride, weight.row_as<T>(r), weight.stride, weight.cols, next + r * weight.stride,
+                                 out + r, out_stride);
+  };
   index_t r = 0;
-  for (; r + rows <= weight.rows; r += rows) {
-    const T* here = weight.row_as<T>(r);
-    // The view is a part of a matrix that this worker reads on: prefetching past its last row is right more often than
-    // not, and never a fault.
-    dot_tile<B, T, rows, Tokens>(x, x_stride, here, weight.stride, weight.cols, here + rows * weight.stride, out + r,
-                                 out_stride);
-  }
-  for (; r < weight.rows; ++r) {
-    const T* here = weight.row_as<T>(r);
-    dot_tile<B, T, 1, Tokens>(x, x_stride, here, weight.stride, weight.cols, here + weight.stride, out + r, out_stride);
-  }
+  for (; !is_one_stream && r + rows <= weight.rows; r += rows) sum_rows(std::integral_constant<int, rows>(), r);
+  for (; r < weight.rows; ++r) sum_rows(std::integral_constant<int, 1>(), r);
 }
 
 using DotRows = void (*)(const float* x, index_t x_stride, const WeightView& weight, float* out, index_t out_stride);
