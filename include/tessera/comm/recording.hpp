@@ -52,6 +52,7 @@ struct Ledger {
   }
   return names;
 }
+/// In a trace: each kind of operation, when it is started and while it is waited for.
 inline constexpr auto trace_collectives = trace_names_of_collectives();
 
 /// Operations that go to another communicator's and are written into a ledger, and a lane of a trace, on the way.

@@ -48,6 +48,7 @@ struct MostSizes {
   index_t intermediate = 1 << 26;
   index_t positions = INT32_MAX;
 };
+/// What both readers of configurations hold a file to.
 inline constexpr MostSizes most_sizes;
 
 }  // namespace tessera
