@@ -28,6 +28,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LLAMA_TYPES = ['f32', 'bf16', 'q8_0', 'q4_0']
 TESSERA_TYPES = ['bf16', 'int8', 'int4']
+COPIED = ', --copy-weights'  # of decode: prefill reads weights so seldom that it changes nothing there
+IN_BF16 = ', --compute bf16'  # where the processor multiplies in bf16
 PEER_OF = {'bf16': 'bf16', 'int8': 'q8_0', 'int4': 'q4_0'}  # what takes about as many bytes
 
 
@@ -243,11 +245,11 @@ class Comparison:
             fail(f'{command} ended with status {result.returncode}: {result.stderr[-2000:]}')
         return result.stdout
 
-    def tessera(self, kind, phase, prompt_len, iters):
+    def tessera(self, kind, phase, prompt_len, iters, *more):
         o = self.o
         output = self.run([o.build_dir / 'tools' / 'benchmark_qwen3', '--model', self.folders[kind], '--threads', o.threads,
                            '--phase', phase, '--prompt-len', prompt_len, '--gen-len', o.gen_len, '--iters', iters,
-                           '--warmup', 1, '--format', 'json', '--peak-mib', 64])
+                           '--warmup', 1, '--format', 'json', '--peak-mib', 64, *more])
         return [json.loads(output)[0]['seconds_median']]
 
     def peer(self, job):
@@ -285,6 +287,10 @@ class Comparison:
             print(f'round {number}: {row} {way} {phase} {prompt_len}: {[round(s, 3) for s in seconds]}', file=sys.stderr)
         for kind in self.o.tessera_types:
             note(f'tessera {kind}', '', self.tessera(kind, phase, prompt_len, iters))
+            if kind == 'bf16' and self.o.compute_bf16:
+                note(f'tessera {kind}{IN_BF16}', '', self.tessera(kind, phase, prompt_len, iters, '--compute', 'bf16'))
+            if phase == 'decode':
+                note(f'tessera {kind}{COPIED}', '', self.tessera(kind, phase, prompt_len, iters, '--copy-weights'))
         if 'llama' in self.o.engines:
             for kind in self.o.llama_types:
                 row = f'llama.cpp {kind}'
@@ -323,15 +329,21 @@ class Comparison:
         tokens = {phase: o.gen_len if phase[0] == 'decode' else phase[1] for phase in phases}
         rows = list(dict.fromkeys(key[0] for key in self.seconds))
         speed = {(row, phase): tokens[phase] / self.best(row, *phase)[1] for row in rows for phase in phases}
+        cell = lambda number, digits: '' if number != number else f'{number:.{digits}f}'  # nothing where not measured
         heads = [f'prefill {n}' if p == 'prefill' else f'decode at {n}' for p, n in phases]
         lines = ['| tok/s | ' + ' | '.join(heads) + ' |', '| --- |' + ' --- |' * len(heads)]
         for row in rows:
-            lines.append(f'| {row} | ' + ' | '.join(f'{speed[row, phase]:.1f}' for phase in phases) + ' |')
+            lines.append(f'| {row} | ' + ' | '.join(cell(speed[row, phase], 1) for phase in phases) + ' |')
         for kind in o.tessera_types:
-            row, peer = f'tessera {kind}', f'llama.cpp {PEER_OF[kind]}'
-            if peer in rows:
-                ratios = [f'{speed[row, phase] / speed[peer, phase]:.2f}' for phase in phases]
-                lines.append(f'| {row} over {peer} | ' + ' | '.join(ratios) + ' |')
+            peer = f'llama.cpp {PEER_OF[kind]}'
+            for row in (f'tessera {kind}', f'tessera {kind}{IN_BF16}', f'tessera {kind}{COPIED}'):
+                if peer in rows and row in rows:
+                    ratios = [cell(speed[row, phase] / speed[peer, phase], 2) for phase in phases]
+                    lines.append(f'| {row} over {peer} | ' + ' | '.join(ratios) + ' |')
+        of_bf16 = [row for row in rows if row in ('llama.cpp f32', 'llama.cpp bf16', 'llama.cpp q8_0')]
+        if of_bf16 and 'tessera bf16' in rows:
+            ratios = [cell(speed['tessera bf16', phase] / max(speed[row, phase] for row in of_bf16), 2) for phase in phases]
+            lines.append(f"| tessera bf16 over the fastest of {', '.join(row.split()[1] for row in of_bf16)} | " + ' | '.join(ratios) + ' |')
         versions = ', '.join(f'{name} {version_of(name)}' for name in ['llama-cpp-python', 'torch', 'transformers']
                              if version_of(name))
         layers = f', {o.layers} layers' if o.layers else ''
@@ -387,6 +399,7 @@ def main():
     if o.measure:
         print(json.dumps(measure(o, json.loads(o.measure))))
         return
+    o.compute_bf16 = 'avx512_bf16' in pathlib.Path('/proc/cpuinfo').read_text()
     comparison = Comparison(o)
     try:
         comparison.prepare()

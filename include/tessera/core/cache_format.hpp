@@ -19,11 +19,15 @@ enum class CacheType : std::uint8_t { f32, bf16, int8 };
 
 /// Law: a head takes bytes(head_dim) bytes, `encode` writes them and `decode` reads them back as floats. What was
 /// stored once is stored again without a change: decode(encode(decode(encode(x)))) is decode(encode(x)), so that all
-/// ranks see the same numbers, whichever of them stores a head and however it got there. A NaN stays NaN.
+/// ranks see the same numbers, whichever of them stores a head and however it got there. A NaN stays NaN. A head is
+/// scale_bytes bytes, then head_dim elements, and a number is element * scale_of(head).
 template <class F>
 concept CacheFormat = requires(const float* in, index_t n, std::byte* out, const std::byte* bytes, float* floats) {
   { F::name } -> std::convertible_to<std::string_view>;
   { F::type } -> std::convertible_to<CacheType>;
+  { to_float(typename F::element{}) } -> std::same_as<float>;
+  { F::scale_bytes } -> std::convertible_to<index_t>;
+  { F::scale_of(bytes) } -> std::same_as<float>;
   { F::bytes(n) } -> std::same_as<index_t>;
   F::encode(in, n, out);
   F::decode(bytes, n, floats);
@@ -33,7 +37,10 @@ concept CacheFormat = requires(const float* in, index_t n, std::byte* out, const
 struct F32Heads {
   static constexpr std::string_view name = "f32";
   static constexpr CacheType type = CacheType::f32;
+  using element = float;
+  static constexpr index_t scale_bytes = 0;
 
+  [[nodiscard]] static constexpr float scale_of(const std::byte*) { return 1; }
   [[nodiscard]] static constexpr index_t bytes(index_t head_dim) { return 4 * head_dim; }
   static void encode(const float* in, index_t n, std::byte* out) {
     std::memcpy(out, in, static_cast<std::size_t>(bytes(n)));
@@ -47,7 +54,10 @@ struct F32Heads {
 struct Bf16Heads {
   static constexpr std::string_view name = "bf16";
   static constexpr CacheType type = CacheType::bf16;
+  using element = bf16_t;
+  static constexpr index_t scale_bytes = 0;
 
+  [[nodiscard]] static constexpr float scale_of(const std::byte*) { return 1; }
   [[nodiscard]] static constexpr index_t bytes(index_t head_dim) { return 2 * head_dim; }
   static void encode(const float* in, index_t n, std::byte* out) {
     for (index_t i = 0; i < n; ++i) {
@@ -70,7 +80,8 @@ struct Bf16Heads {
 struct Int8Heads {
   static constexpr std::string_view name = "int8";
   static constexpr CacheType type = CacheType::int8;
-  static constexpr index_t scale_bytes = 2;  ///< before the integers
+  using element = std::int8_t;
+  static constexpr index_t scale_bytes = 2;
 
   [[nodiscard]] static constexpr index_t bytes(index_t head_dim) { return scale_bytes + head_dim; }
   static void encode(const float* in, index_t n, std::byte* out) {

@@ -115,9 +115,7 @@ class AttentionPass {
     return problem.queries.row(block.row(q)) + block.head(q) * head_dim_;
   }
 
-  [[nodiscard]] index_t widened_size() const {
-    return widens_ ? std::max(2 * tile_, widened_at_a_time) * head_dim_ : 0;
-  }
+  [[nodiscard]] index_t widened_size() const { return widens_ ? 2 * tile_ * head_dim_ : 0; }
 
   /// limits_[i] = how many of `count` keys from `first` on query q + i sees, i < n.
   void limit(index_t q, index_t n, index_t first, index_t count) {
@@ -170,11 +168,11 @@ class AttentionPass {
     for (index_t first = keys.begin; first < keys.end; first += tile) {
       const index_t count = std::min({keys.end, first + tile, visible_[queries - 1]}) - first;
       if (count <= 0) break;
-      dot_cached<B>(packed_, queries, head_dim_, cache.key_rows(block.kv_head, first), count, scores_, tile, widened_);
+      dot_cached<B>(packed_, queries, head_dim_, cache.key_rows(block.kv_head, first), count, scores_, tile);
       limit(0, queries, first, count);
       for (index_t q = 0; q < queries; ++q) update_row(q, scores_ + q * tile, limits_[q]);
       weigh_cached<B>(scores_, tile, limits_, queries, cache.value_rows(block.kv_head, first), head_dim_,
-                      states_.output, widened_);
+                      states_.output);
     }
   }
 

@@ -1,6 +1,8 @@
 #pragma once
 // Attention of a few queries: dot products along the head, and sums of value rows. The keys and values are read once,
-// in order, for up to four queries at a time, which is what decoding from memory needs.
+// in order and as the cache stores them, for up to four queries at a time, which is what decoding from memory needs.
+// What is read some KB later is prefetched: a processor's own prefetching stops at the end of a page of 4 KiB, and is
+// about half as fast here (`key_layout_bench`).
 
 #include <algorithm>
 
@@ -40,50 +42,112 @@ template <SimdBackend B>
   return B::reduce_add(B::add(sum, B::load_partial(x + i, n - i)));
 }
 
-/// scores[r][j] = queries[r] . keys[j] for ROWS queries and KEYS keys.
-template <SimdBackend B, index_t ROWS, index_t KEYS>
-void dot_block(const float* queries, index_t head_dim, const float* keys, index_t key_stride, float* scores,
+/// Bytes between what is multiplied and what is prefetched.
+inline constexpr index_t cache_prefetch_bytes = 4 << 10;
+
+/// Keys or values of one head in consecutive slots, of format F.
+template <CacheFormat F>
+struct HeadsOf {
+  using T = typename F::element;
+  const std::byte* first = nullptr;
+  index_t stride = 0;  ///< in bytes
+
+  explicit HeadsOf(CachedRows rows) : first(rows.first), stride(rows.stride) {}
+  [[nodiscard]] const T* row(index_t j) const {
+    return reinterpret_cast<const T*>(first + j * stride + F::scale_bytes);
+  }
+  [[nodiscard]] float scale(index_t j) const { return F::scale_of(first + j * stride); }
+};
+
+/// The first n of W elements, the others 0.
+template <SimdBackend B, class T>
+[[gnu::always_inline]] inline auto load_some(const T* p, index_t n) {
+  if constexpr (std::same_as<T, std::int8_t>) {
+    T lanes[B::width] = {};
+    std::copy_n(p, n, lanes);
+    return B::load(lanes);
+  } else {
+    return B::load_partial(p, n);
+  }
+}
+
+/// Prefetches what KEYS rows of `step` elements each take, one step after another: rows lie side by side.
+template <class T, index_t KEYS>
+class RowPrefetch {
+ public:
+  explicit RowPrefetch(const T* rows) : next_(reinterpret_cast<const char*>(rows) + cache_prefetch_bytes) {}
+  [[gnu::always_inline]] void step(index_t elements) {
+    constexpr index_t line = 64;
+    const index_t bytes = KEYS * elements * static_cast<index_t>(sizeof(T));
+    for (index_t i = 0; i < bytes; i += line) __builtin_prefetch(next_ + i);
+    next_ += bytes;
+  }
+
+ private:
+  const char* next_;
+};
+
+/// scores[r][j] = queries[r] . keys[j] for ROWS queries, and KEYS keys from `first` on.
+template <SimdBackend B, CacheFormat F, index_t ROWS, index_t KEYS>
+void dot_block(const float* queries, index_t head_dim, HeadsOf<F> keys, index_t first, float* scores,
                index_t score_stride) {
   constexpr index_t W = B::width;
+  using T = typename F::element;
   typename B::f32 sums[ROWS][KEYS];
   unrolled<ROWS>([&](auto r) { unrolled<KEYS>([&](auto j) { sums[r][j] = B::zero(); }); });
+  const T* rows[KEYS];
+  unrolled<KEYS>([&](auto j) { rows[j] = keys.row(first + j); });
+  RowPrefetch<T, KEYS> prefetch(rows[0]);
   const auto add = [&](auto&& load) __attribute__((always_inline)) {
     typename B::f32 k[KEYS];
-    unrolled<KEYS>([&](auto j) { k[j] = load(keys + j * key_stride); });
+    unrolled<KEYS>([&](auto j) { k[j] = load(rows[j]); });
     unrolled<ROWS>([&](auto r) {
       const auto q = load(queries + r * head_dim);
       unrolled<KEYS>([&](auto j) { sums[r][j] = B::fma(q, k[j], sums[r][j]); });
     });
   };
   index_t d = 0;
-  for (; d + W <= head_dim; d += W) add([&](const float* p) { return B::load(p + d); });
-  if (d < head_dim) add([&](const float* p) { return B::load_partial(p + d, head_dim - d); });
-  unrolled<ROWS>(
-      [&](auto r) { unrolled<KEYS>([&](auto j) { scores[r * score_stride + j] = B::reduce_add(sums[r][j]); }); });
+  for (; d + W <= head_dim; d += W) {
+    prefetch.step(W);
+    add([&](const auto* p) { return B::load(p + d); });
+  }
+  if (d < head_dim) add([&](const auto* p) { return load_some<B>(p + d, head_dim - d); });
+  unrolled<KEYS>([&](auto j) {
+    const float scale = keys.scale(first + j);
+    unrolled<ROWS>([&](auto r) { scores[r * score_stride + j] = scale * B::reduce_add(sums[r][j]); });
+  });
 }
 
-/// out[r] += sum over j of weights[r][j] * values[j] for ROWS rows and KEYS values.
-template <SimdBackend B, index_t ROWS, index_t KEYS>
-void weigh_values(const float* weights, index_t weight_stride, const float* values, index_t value_stride,
-                  index_t head_dim, float* out) {
+/// out[r] += sum over j of weights[r][j] * values[first + j] for ROWS rows and KEYS values.
+template <SimdBackend B, CacheFormat F, index_t ROWS, index_t KEYS>
+void weigh_values(const float* weights, index_t weight_stride, HeadsOf<F> values, index_t first, index_t head_dim,
+                  float* out) {
   constexpr index_t W = B::width;
+  using T = typename F::element;
   typename B::f32 w[ROWS][KEYS];
-  unrolled<ROWS>(
-      [&](auto r) { unrolled<KEYS>([&](auto j) { w[r][j] = B::broadcast(weights[r * weight_stride + j]); }); });
+  const T* rows[KEYS];
+  unrolled<KEYS>([&](auto j) {
+    rows[j] = values.row(first + j);
+    const float scale = values.scale(first + j);
+    unrolled<ROWS>([&](auto r) { w[r][j] = B::broadcast(weights[r * weight_stride + j] * scale); });
+  });
+  RowPrefetch<T, KEYS> prefetch(rows[0]);
   const auto add = [&](auto&& load, auto&& store) __attribute__((always_inline)) {
     typename B::f32 sums[ROWS];
     unrolled<ROWS>([&](auto r) { sums[r] = load(out + r * head_dim); });
     unrolled<KEYS>([&](auto j) {
-      const auto v = load(values + j * value_stride);
+      const auto v = load(rows[j]);
       unrolled<ROWS>([&](auto r) { sums[r] = B::fma(w[r][j], v, sums[r]); });
     });
     unrolled<ROWS>([&](auto r) { store(out + r * head_dim, sums[r]); });
   };
   index_t d = 0;
-  for (; d + W <= head_dim; d += W)
-    add([&](const float* p) { return B::load(p + d); }, [&](float* p, auto v) { B::store(p + d, v); });
+  for (; d + W <= head_dim; d += W) {
+    prefetch.step(W);
+    add([&](const auto* p) { return B::load(p + d); }, [&](float* p, auto v) { B::store(p + d, v); });
+  }
   if (d < head_dim)
-    add([&](const float* p) { return B::load_partial(p + d, head_dim - d); },
+    add([&](const auto* p) { return load_some<B>(p + d, head_dim - d); },
         [&](float* p, auto v) { B::store_partial(p + d, v, head_dim - d); });
 }
 
@@ -98,57 +162,41 @@ void by_fours(index_t rows, F&& f) {
 
 /// scores[r][j] = queries[r] . keys[j] for `rows` queries [rows][head_dim] and `count` keys.
 template <SimdBackend B>
-void dot_rows(const float* queries, index_t rows, index_t head_dim, const float* keys, index_t key_stride,
-              index_t count, float* scores, index_t score_stride) {
+void dot_cached(const float* queries, index_t rows, index_t head_dim, CachedRows cached, index_t count, float* scores,
+                index_t score_stride) {
   constexpr index_t KEYS = 4;
-  index_t j = 0;
-  for (; j + KEYS <= count; j += KEYS)
-    by_fours(rows, [&](index_t r, auto n) {
-      dot_block<B, n, KEYS>(queries + r * head_dim, head_dim, keys + j * key_stride, key_stride,
-                            scores + r * score_stride + j, score_stride);
-    });
-  for (; j < count; ++j)
-    by_fours(rows, [&](index_t r, auto n) {
-      dot_block<B, n, 1>(queries + r * head_dim, head_dim, keys + j * key_stride, key_stride,
-                         scores + r * score_stride + j, score_stride);
-    });
-}
-
-/// The same for keys as the cache stores them; `memory` as each_floats needs it.
-template <SimdBackend B>
-void dot_cached(const float* queries, index_t rows, index_t head_dim, CachedRows keys, index_t count, float* scores,
-                index_t score_stride, float* memory) {
-  each_floats<B>(keys, count, head_dim, memory, [&](Range these, FloatRows k) {
-    dot_rows<B>(queries, rows, head_dim, k.first, k.stride, these.size(), scores + these.begin, score_stride);
+  with_cache_format(cached.type, [&]<class F>(F) {
+    const HeadsOf<F> keys(cached);
+    index_t j = 0;
+    for (; j + KEYS <= count; j += KEYS)
+      by_fours(rows, [&](index_t r, auto n) {
+        dot_block<B, F, n, KEYS>(queries + r * head_dim, head_dim, keys, j, scores + r * score_stride + j,
+                                 score_stride);
+      });
+    for (; j < count; ++j)
+      by_fours(rows, [&](index_t r, auto n) {
+        dot_block<B, F, n, 1>(queries + r * head_dim, head_dim, keys, j, scores + r * score_stride + j, score_stride);
+      });
   });
 }
 
-/// out[r] += sum over j in `these`, j < limits[r], of weights[r][j] * values[j - these.begin]; `out` is
-/// [rows][head_dim], limits never decrease.
+/// out[r] += sum over j < limits[r] of weights[r][j] * values[j]; `out` is [rows][head_dim], limits never decrease.
 template <SimdBackend B>
-void weigh_few(const float* weights, index_t weight_stride, const index_t* limits, index_t rows, Range these,
-               FloatRows values, index_t head_dim, float* out) {
+void weigh_cached(const float* weights, index_t weight_stride, const index_t* limits, index_t rows, CachedRows cached,
+                  index_t head_dim, float* out) {
   constexpr index_t KEYS = 4;
-  const auto value = [&](index_t j) { return values.first + (j - these.begin) * values.stride; };
-  const auto seen = [&](index_t r) { return std::clamp(limits[r], these.begin, these.end); };
-  const index_t seen_by_all = these.begin + (seen(0) - these.begin) / KEYS * KEYS;
-  for (index_t j = these.begin; j < seen_by_all; j += KEYS)
-    by_fours(rows, [&](index_t r, auto n) {
-      weigh_values<B, n, KEYS>(weights + r * weight_stride + j, weight_stride, value(j), values.stride, head_dim,
-                               out + r * head_dim);
-    });
-  for (index_t r = 0; r < rows; ++r)
-    for (index_t j = seen_by_all; j < seen(r); ++j)
-      weigh_values<B, 1, 1>(weights + r * weight_stride + j, weight_stride, value(j), values.stride, head_dim,
-                            out + r * head_dim);
-}
-
-/// The same for all values, as the cache stores them; `memory` as each_floats needs it.
-template <SimdBackend B>
-void weigh_cached(const float* weights, index_t weight_stride, const index_t* limits, index_t rows, CachedRows values,
-                  index_t head_dim, float* out, float* memory) {
-  each_floats<B>(values, limits[rows - 1], head_dim, memory, [&](Range these, FloatRows v) {
-    weigh_few<B>(weights, weight_stride, limits, rows, these, v, head_dim, out);
+  with_cache_format(cached.type, [&]<class F>(F) {
+    const HeadsOf<F> values(cached);
+    const index_t seen_by_all = limits[0] / KEYS * KEYS;
+    for (index_t j = 0; j < seen_by_all; j += KEYS)
+      by_fours(rows, [&](index_t r, auto n) {
+        weigh_values<B, F, n, KEYS>(weights + r * weight_stride + j, weight_stride, values, j, head_dim,
+                                    out + r * head_dim);
+      });
+    for (index_t r = 0; r < rows; ++r)
+      for (index_t j = seen_by_all; j < limits[r]; ++j)
+        weigh_values<B, F, 1, 1>(weights + r * weight_stride + j, weight_stride, values, j, head_dim,
+                                 out + r * head_dim);
   });
 }
 

@@ -25,14 +25,13 @@ struct StandardSoftmax {
   static void scores(Worker& worker, const AttentionProblem& problem, Activations out) {
     const HeadLayout& layout = problem.layout;
     const index_t head_dim = layout.head_dim;
-    float* scaled = worker.scratch<float>((layout.heads + widened_at_a_time) * head_dim);
-    float* widened = scaled + layout.heads * head_dim;
+    float* scaled = worker.scratch<float>(layout.heads * head_dim);
     for_each_row(worker, problem,
                  [&](const AttentionTask& task, index_t row, index_t visible, index_t kv_head, Range heads) {
                    const float* queries = problem.queries.row(row) + heads.begin * head_dim;
                    detail::scale_row<B>(queries, problem.scale, heads.size() * head_dim, scaled);
                    detail::dot_cached<B>(scaled, heads.size(), head_dim, task.cache.key_rows(kv_head), visible,
-                                         out.row(row * layout.heads + heads.begin), out.stride, widened);
+                                         out.row(row * layout.heads + heads.begin), out.stride);
                  });
     worker.barrier();
   }
@@ -42,15 +41,14 @@ struct StandardSoftmax {
   static void weigh(Worker& worker, const AttentionProblem& problem, ConstActivations weights, Activations out) {
     const HeadLayout& layout = problem.layout;
     const index_t head_dim = layout.head_dim;
-    float* widened = worker.scratch<float>(widened_at_a_time * head_dim + 2 * layout.heads);
-    auto* limits = reinterpret_cast<index_t*>(widened + widened_at_a_time * head_dim);
+    auto* limits = worker.scratch<index_t>(layout.heads);
     for_each_row(worker, problem,
                  [&](const AttentionTask& task, index_t row, index_t visible, index_t kv_head, Range heads) {
                    float* o = out.row(row) + heads.begin * head_dim;
                    std::fill_n(o, heads.size() * head_dim, 0.0F);
                    std::fill_n(limits, heads.size(), visible);
                    detail::weigh_cached<B>(weights.row(row * layout.heads + heads.begin), weights.stride, limits,
-                                           heads.size(), task.cache.value_rows(kv_head), head_dim, o, widened);
+                                           heads.size(), task.cache.value_rows(kv_head), head_dim, o);
                  });
     worker.barrier();
   }
