@@ -76,8 +76,8 @@ Verdict verify_against_reference(Communicator comm, const Policies& policies, co
   };
 
   Verdict verdict;
-  // Activations that are rounded to 8 bits may fall to either side of a step.
-  if (weights.layers.front().q_proj.arithmetic == Arithmetic::int8) verdict.tolerance = 0.05;
+  verdict.rounds =
+      weights.layers.front().q_proj.arithmetic != Arithmetic::f32 || options.limits.cache != CacheType::f32;
   std::vector<float> expected;
   {
     TransformerOptions alone{.limits = options.limits, .threads = options.threads};
@@ -86,7 +86,10 @@ Verdict verify_against_reference(Communicator comm, const Policies& policies, co
   }
   const auto model = policies.combination->make(std::move(comm), part, part_weights, options);
   const std::vector<float> found = run(*model, verdict.greedy, true);
-  verdict.error = worst_error(found.data(), expected.data(), new_tokens + 1, vocab);
+  Outcome outcome;
+  add_errors(found.data(), expected.data(), new_tokens + 1, vocab, outcome);
+  verdict.error = outcome.worst;
+  verdict.root_mean_square = outcome.rms();
   // Where the two best logits are closer than the error, either is right.
   verdict.equal_ids = true;
   for (index_t n = 0; n <= new_tokens; ++n) {

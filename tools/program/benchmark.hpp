@@ -80,12 +80,16 @@ void hold_against(BenchmarkRow& row, const AnyModel& model, const ModelWeights& 
 /// How far the logits of a combination are from those of one rank with the scalar reference, in standard deviations of
 /// a row: the prompt `ids` in chunks, and some decoded tokens. `layers`: so many of the model's. Collective.
 struct Verdict {
-  double error = 0;
-  double tolerance = 2e-4;
+  double error = 0;             ///< the largest
+  double root_mean_square = 0;  ///< of all
+  bool rounds = false;          ///< to few levels: activations, keys and values
   std::vector<token_t> greedy;
   bool equal_ids = false;
 
-  [[nodiscard]] bool good() const { return error <= tolerance && equal_ids; }
+  /// What is rounded to few levels may fall to either side of a step, and a sum in another order decides to which. A
+  /// few products on, the difference is as large as the rounding itself, about 0.02 in 8 bits; the largest of a million
+  /// logits lies five times as far out, so that is not what a wrong path shows in.
+  [[nodiscard]] bool good() const { return (rounds ? root_mean_square <= 0.05 : error <= 2e-4) && equal_ids; }
 };
 [[nodiscard]] Verdict verify_against_reference(Communicator comm, const Policies& policies, const ModelConfig& config,
                                                const ModelWeights& weights, TransformerOptions options,
