@@ -37,6 +37,8 @@ class Terminal:
         variables.pop('XDG_STATE_HOME', None)
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):  # a login gives these; nohup and `&` ignore them
+                signal.signal(number, signal.SIG_DFL)
             os.execve(command[0], command, variables)
         self.seen = ''
 
