@@ -39,6 +39,10 @@ int misbehave(Communicator comm, const std::string& fault, int culprit) {
     std::this_thread::sleep_for(std::chrono::seconds(20));
     return 0;
   }
+  if (fault == "together") {  // each of the others would have its turn to speak at the same moment
+    std::this_thread::sleep_for(std::chrono::milliseconds(400) * (mine ? 50 : comm.size() - comm.rank()));
+    fail("tensor lost");
+  }
   if (fault == "stop") comm.set_timeout(1);
   work(comm, 1000);
   if (mine && fault == "finalize") {  // what belongs to MPI_COMM_SELF is deleted first of all

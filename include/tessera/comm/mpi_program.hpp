@@ -12,9 +12,11 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 
 #include <tessera/comm/loopback_program.hpp>
 #include <tessera/comm/mpi.hpp>
+#include <tessera/comm/mpi_first_word.hpp>
 
 namespace tessera {
 
@@ -44,7 +46,9 @@ class MpiProgram {
         detail::check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &guard().rank), "MPI_Comm_rank");
         detail::check_mpi(MPI_Comm_size(MPI_COMM_WORLD, &guard().ranks), "MPI_Comm_size");
         require_matching_launcher(guard().ranks, "MPI");
-        meeting.emplace(Mpi::by_machine());
+        Mpi all = Mpi::by_machine();
+        guard().all = all.comm();
+        meeting.emplace(std::move(all));
         guard().rank = meeting->rank();
         status = body(Communicator(Mpi::by_machine(options)));
       } catch (const AgreedError& error) {
@@ -71,6 +75,7 @@ class MpiProgram {
 
   struct Guard {
     std::string name;
+    MPI_Comm all = MPI_COMM_NULL;  // of the meeting
     int rank = 0;
     int ranks = 1;
   };
@@ -91,9 +96,13 @@ class MpiProgram {
       if (guard().rank == 0) detail::print_error(guard().name, agreed.text);
       return agreed.status;
     } catch (const std::exception&) {
-      // The lowest of several failing ranks is the first to abort, so that its message comes alone.
-      std::this_thread::sleep_for(std::chrono::milliseconds(400) * std::min(guard().rank, 8));
-      detail::print_error(guard().name, concat(mine.text, place()));
+      // The lowest of several failing ranks is the first to abort, so that its message comes alone. Ranks that share
+      // cores fail at different moments, and a launcher may take longer than that to end them: so they also tell each
+      // other.
+      if (detail::has_first_word(guard().all, std::chrono::milliseconds(400) * std::min(guard().rank, 8)))
+        detail::print_error(guard().name, concat(mine.text, place()));
+      else
+        std::this_thread::sleep_for(std::chrono::seconds(1));  // the one that speaks ends the job
       abort_job(mine.status);
     }
   }
