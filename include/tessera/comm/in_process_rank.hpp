@@ -9,6 +9,7 @@
 #include <mutex>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <tessera/comm/await.hpp>
@@ -238,7 +239,8 @@ inline InProcessRank InProcessRank::split(int color, int key) {
       start_allgather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(choices)), counts),
       WaitClock::time_point::max());
   std::erase_if(choices, [&](const Choice& choice) { return choice.color != color; });
-  std::stable_sort(choices.begin(), choices.end(), [](const Choice& a, const Choice& b) { return a.key < b.key; });
+  std::sort(choices.begin(), choices.end(),
+            [](const Choice& a, const Choice& b) { return std::pair(a.key, a.rank) < std::pair(b.key, b.rank); });
   std::vector<int> members;
   int place = 0;
   for (const Choice& choice : choices) {

@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include <tessera/comm/communicator.hpp>
@@ -217,7 +218,8 @@ inline SharedMemory SharedMemory::split(int color, int key) {
   const auto at = [&](int r) -> const Offer& { return choices[static_cast<std::size_t>(r)]; };
   std::vector<int> members = everyone(size_);
   std::erase_if(members, [&](int r) { return at(r).color != color; });
-  std::stable_sort(members.begin(), members.end(), [&](int a, int b) { return at(a).key < at(b).key; });
+  std::sort(members.begin(), members.end(),
+            [&](int a, int b) { return std::pair(at(a).key, a) < std::pair(at(b).key, b); });
   return SharedMemory({rank_, members, [&](const Offer& mine) { return gather_here(mine); }}, spins_);
 }
 

@@ -7,6 +7,7 @@
 #include <map>
 #include <numeric>
 #include <span>
+#include <tuple>
 #include <utility>
 
 #include <tessera/io/atomic_file.hpp>
@@ -45,9 +46,9 @@ class SafetensorsWriter {
     // element size; otherwise in the order given.
     std::vector<std::size_t> order(tensors_.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
-    std::stable_sort(order.begin(), order.end(), [this](std::size_t a, std::size_t b) {
+    std::sort(order.begin(), order.end(), [this](std::size_t a, std::size_t b) {
       const auto rank = [this](std::size_t i) {
-        return std::pair(tensors_[i].bytes() % line != 0, -bytes_of(tensors_[i].dtype));
+        return std::tuple(tensors_[i].bytes() % line != 0, -bytes_of(tensors_[i].dtype), i);
       };
       return rank(a) < rank(b);
     });

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <optional>
 #include <string>
+#include <tuple>
 
 #include <tessera/runtime/combination.hpp>
 #include <tessera/runtime/step_cost.hpp>
@@ -78,9 +79,12 @@ struct PolicyChoice {
       if (one) found.push_back(*one);
     }
   }
-  std::stable_sort(found.begin(), found.end(), [&](const PolicyChoice& a, const PolicyChoice& b) {
-    return a.seconds(request) < b.seconds(request);
-  });
+  // Of choices that take equally long, the order of the list.
+  const auto rank = [&](const PolicyChoice& choice) {
+    return std::tuple(choice.seconds(request), choice.combination, choice.inner);
+  };
+  std::sort(found.begin(), found.end(),
+            [&](const PolicyChoice& a, const PolicyChoice& b) { return rank(a) < rank(b); });
   return found;
 }
 
