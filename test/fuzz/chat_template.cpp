@@ -16,11 +16,15 @@ struct Folder {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static const Folder folder;
+  static Folder folder;
   const std::vector<std::string> parts = fuzz::texts(data, size, 3);
-  folder.config.write(parts[0].empty() ? "{}" : parts[0]);
   fuzz::parse([&] {
-    text::ChatTemplate source = text::read_chat_template(folder.folder.path());
+    text::ChatTemplate source;
+    if (!parts[0].empty()) {
+      (void)text::parse_json(parts[0], "tokenizer_config.json");  // what is refused here needs no file
+      folder.config.write(parts[0]);
+      source = text::read_chat_template(folder.folder.path());
+    }
     if (!parts[1].empty()) source.source = parts[1];
     const ChatFormat format(source);
     const std::vector<ChatMessage> messages = {

@@ -1,6 +1,8 @@
 // A command line, an argument per line: what every program with a model does with it before it opens anything.
 #include "target.hpp"
 
+#include <tuple>
+
 #include "program/combinations.hpp"
 #include "program/model_options.hpp"
 #include "program/sampling_options.hpp"
@@ -22,29 +24,52 @@ const std::vector<Combination>& shipped_combinations() {
 
 }  // namespace tessera::program
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  std::vector<std::string> arguments;  // the last one first, as CLI11 takes them
-  std::string argument;
-  for (std::size_t i = 0; i < size; ++i) {
-    if (data[i] != '\n') {
-      argument += static_cast<char>(data[i]);
-      continue;
-    }
-    arguments.insert(arguments.begin(), std::exchange(argument, {}));
+namespace {
+
+/// The program's command line; made once, for that takes longer than a parse.
+class CommandLine {
+ public:
+  CommandLine() {
+    program::add_model_options(app_, model);
+    program::add_prompt_options(app_, prompt, true);
+    program::add_sampling_options(app_, sampling);
   }
-  fuzz::parse([&] {
-    CLI::App app("fuzz");
-    program::ModelOptions model;
-    program::PromptOptions prompt;
-    program::SamplingOptions sampling;
-    program::add_model_options(app, model);
-    program::add_prompt_options(app, prompt, true);
-    program::add_sampling_options(app, sampling);
+
+  /// Whether the arguments, the last one first, are understood.
+  bool parse(std::vector<std::string> arguments) {
+    model = {}, prompt = {}, sampling = {};
     try {
-      app.parse(arguments);
+      app_.parse(std::move(arguments));
     } catch (const CLI::ParseError&) {
-      return;
+      return false;
     }
+    return true;
+  }
+
+  program::ModelOptions model;
+  program::PromptOptions prompt;
+  program::SamplingOptions sampling;
+
+ private:
+  CLI::App app_{"fuzz"};
+};
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static CommandLine line;
+  std::vector<std::string> arguments(1);
+  for (const char c : std::string_view(reinterpret_cast<const char*>(data), size)) {
+    if (c == '\n')
+      arguments.emplace_back();
+    else
+      arguments.back() += c;
+  }
+  arguments.pop_back();  // what no line end is behind
+  std::reverse(arguments.begin(), arguments.end());
+  fuzz::parse([&] {
+    if (!line.parse(std::move(arguments))) return;
+    const auto& [model, prompt, sampling] = std::tie(line.model, line.prompt, line.sampling);
     fuzz::expect(model.threads >= 0 && model.chunk >= 1 && model.timeout >= 0, "numbers are in their ranges");
     if (prompt.as_ids()) (void)program::parse_ids("--input-ids", prompt.ids);
     (void)program::chosen_formats(model);

@@ -20,11 +20,12 @@ struct Folder {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static const Folder folder;
+  static Folder folder;
   const std::vector<std::string> parts = fuzz::texts(data, size, 2);
-  folder.config.write(parts[0]);
-  folder.generation.write(parts[1].empty() ? "{}" : parts[1]);
-  fuzz::parse([] {
+  fuzz::parse([&] {
+    (void)parse_json(parts[0], "config.json");  // most inputs are refused here, and need no file for that
+    folder.config.write(parts[0]);
+    folder.generation.write(parts[1].empty() ? "{}" : parts[1]);
     const ModelConfig config = read_config(folder.folder.path());
     fuzz::expect(config.heads % config.kv_heads == 0 && config.head_dim % 2 == 0, "heads fit their KV heads");
     fuzz::expect(config.layers > 0 && config.hidden > 0 && config.intermediate > 0 && config.vocab > 0,

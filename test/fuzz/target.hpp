@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -43,12 +44,11 @@ void parse(F&& f) {
 /// The input as texts, cut at zero bytes: `count` of them, the last ones empty where the input has fewer.
 inline std::vector<std::string> texts(const std::uint8_t* data, std::size_t size, std::size_t count) {
   std::vector<std::string> all(count);
-  std::size_t at = 0;
-  for (std::size_t i = 0; i < size; ++i) {
-    if (data[i] == 0 && at + 1 < count)
-      ++at;
-    else
-      all[at] += static_cast<char>(data[i]);
+  std::string_view rest(reinterpret_cast<const char*>(data), size);
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t end = i + 1 < count ? std::min(rest.find('\0'), rest.size()) : rest.size();
+    all[i] = rest.substr(0, end);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
   }
   return all;
 }
@@ -62,14 +62,17 @@ class MemoryFile {
   ~MemoryFile() { ::close(descriptor_); }
 
   [[nodiscard]] std::filesystem::path path() const { return "/proc/self/fd/" + std::to_string(descriptor_); }
-  void write(const void* bytes, std::size_t size) const {
-    expect(::ftruncate(descriptor_, 0) == 0, "a file in memory can be cut");
+  void write(const void* bytes, std::size_t size) {
+    // Not cut to nothing first: the kernel would free its pages and clear them again, ten thousand times a second.
+    if (size != size_) expect(::ftruncate(descriptor_, static_cast<off_t>(size)) == 0, "a file in memory can be cut");
+    size_ = size;
     expect(::pwrite(descriptor_, bytes, size, 0) == static_cast<ssize_t>(size), "a file in memory can be written");
   }
-  void write(std::string_view bytes) const { write(bytes.data(), bytes.size()); }
+  void write(std::string_view bytes) { write(bytes.data(), bytes.size()); }
 
  private:
   int descriptor_;
+  std::size_t size_ = 0;
 };
 
 /// A folder whose files are links to files in memory. It stays behind when the process is ended by a finding.

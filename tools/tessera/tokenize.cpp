@@ -2,27 +2,17 @@
 // With --render a conversation per line becomes its text.
 #include <iostream>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include <tessera/text/chat_format.hpp>
-#include <tessera/text/tokenizer.hpp>
-
 #include "commands.hpp"
+#include "tokenize.hpp"
 
 namespace tessera::tools {
 
 namespace {
-
-struct TokenizeOptions {
-  std::string model;
-  bool no_special = false;
-  bool decode = false;
-  bool render = false;
-};
 
 std::vector<token_t> read_ids(const text::JsonReader& line, index_t vocab_size) {
   std::vector<token_t> ids;
@@ -41,28 +31,6 @@ std::vector<ChatMessage> read_messages(const text::JsonReader& line) {
   return messages;
 }
 
-/// What a line of input becomes.
-class Answers {
- public:
-  explicit Answers(const TokenizeOptions& options) : options_(options) {
-    if (options.render)
-      format_.emplace(ChatFormat::load(options.model));
-    else
-      tokenizer_.emplace(Tokenizer::load(options.model));
-  }
-
-  [[nodiscard]] text::Json operator()(const text::JsonReader& line) const {
-    if (options_.render) return format_->render(read_messages(line), true);
-    if (options_.decode) return tokenizer_->decode(read_ids(line, tokenizer_->vocab_size()), options_.no_special);
-    return tokenizer_->encode(line.string(), !options_.no_special);
-  }
-
- private:
-  TokenizeOptions options_;
-  std::optional<Tokenizer> tokenizer_;
-  std::optional<ChatFormat> format_;
-};
-
 /// JSON on one line, also for readers that end a line at U+0085, U+2028 or U+2029.
 std::string on_one_line(const text::Json& json) {
   std::string out = json.dump();
@@ -74,19 +42,31 @@ std::string on_one_line(const text::Json& json) {
   return out;
 }
 
-void tokenize(const TokenizeOptions& options) {
-  const Answers answer(options);
-  std::string line;
-  for (index_t number = 1; std::getline(std::cin, line); ++number) {
-    const std::string where = concat("standard input, line ", number);
-    const text::Json json = text::parse_json(line, where);
-    std::cout << on_one_line(answer(text::JsonReader(json, where))) << '\n';
-    require(static_cast<bool>(std::cout), "standard output: expected to write line ", number, ", it is closed or full");
-  }
-  std::cout.flush();
+}  // namespace
+
+LineAnswers::LineAnswers(const TokenizeOptions& options) : options_(options) {
+  if (options.render)
+    format_.emplace(ChatFormat::load(options.model));
+  else
+    tokenizer_.emplace(Tokenizer::load(options.model));
 }
 
-}  // namespace
+text::Json LineAnswers::answer(const text::JsonReader& line) const {
+  if (options_.render) return format_->render(read_messages(line), true);
+  if (options_.decode) return tokenizer_->decode(read_ids(line, tokenizer_->vocab_size()), options_.no_special);
+  return tokenizer_->encode(line.string(), !options_.no_special);
+}
+
+void LineAnswers::answer(std::istream& in, std::ostream& out) const {
+  std::string line;
+  for (index_t number = 1; std::getline(in, line); ++number) {
+    const std::string where = concat("standard input, line ", number);
+    const text::Json json = text::parse_json(line, where);
+    out << on_one_line(answer(text::JsonReader(json, where))) << '\n';
+    require(static_cast<bool>(out), "standard output: expected to write line ", number, ", it is closed or full");
+  }
+  out.flush();
+}
 
 void add_tokenize(CLI::App& app) {
   CLI::App* command = app.add_subcommand("tokenize", "Turn text into token ids, or ids into text, a line at a time");
@@ -108,7 +88,7 @@ void add_tokenize(CLI::App& app) {
       "  echo '\"Hello, world!\"' | tessera tokenize --model DIR\n"
       "  echo '[9707, 11]' | tessera tokenize --model DIR --decode\n"
       "  echo '[{\"role\": \"user\", \"content\": \"Hi\"}]' | tessera tokenize --model DIR --render");
-  command->callback([options] { tokenize(*options); });
+  command->callback([options] { LineAnswers(*options).answer(std::cin, std::cout); });
 }
 
 }  // namespace tessera::tools
