@@ -73,4 +73,11 @@ for wire, least, most in (('bf16', 1e-6, 0.15), ('q8', 1e-6, 0.4)):
 own, said = run(2, '--collectives', 'mpi-own')
 check('--collectives mpi-own: near', error_of(own, exact) < 1e-3)
 check('--collectives mpi-own: the report says so', 'an order of its own' in said, said)
+
+for collectives, expected in (('mpi', 'mpi'), ('shm', 'shared memory'), ('auto', 'mpi or shared memory')):
+    result = subprocess.run([*mpiexec, '-n', '2', tessera, 'verify', model, '--collectives', collectives],
+                            capture_output=True, text=True, timeout=120)
+    check(f'verify --collectives {collectives}: every combination is right', result.returncode == 0, result.stdout)
+    check(f'verify --collectives {collectives}: is what ranks talk through',
+          f'2 ranks; collectives: {expected}\n' in result.stderr, result.stderr)
 end()

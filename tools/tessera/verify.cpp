@@ -89,6 +89,7 @@ int verify(const Communicator& world, const VerifyOptions& options) {
     return found;
   });
   const bool speaks = comm.rank() == 0;
+  if (speaks) fmt::print(stderr, "{} ranks; collectives: {}\n", comm.size(), comm.name());
   int failed = 0;
   int passed = 0;
   if (speaks)
