@@ -40,7 +40,7 @@ std::vector<std::string> ranks_command(const ChatCommand& command, const std::ve
     all.insert(all.end(), {"-n", std::to_string(command.ranks)});
   }
   all.push_back(std::filesystem::read_symlink("/proc/self/exe").string());
-  all.push_back("chat-ranks");
+  all.emplace_back("chat-ranks");
   all.insert(all.end(), arguments.begin(), arguments.end());
   return all;
 }

@@ -146,7 +146,7 @@ void add_chat_ranks(CLI::App& app, Action& action) {
   const auto options = std::make_shared<ChatCommand>();
   add_chat_options(*command, *options);
   command->callback(
-      [options, &action] { action = [options](Communicator comm) { return chat_ranks(comm, *options); }; });
+      [options, &action] { action = [options](const Communicator& comm) { return chat_ranks(comm, *options); }; });
 }
 
 }  // namespace tessera::tools

@@ -106,9 +106,9 @@ void dot_rows_of(const float* x, index_t x_stride, const WeightView& weight, flo
   // The view is a part of a matrix that this worker reads on: prefetching past its last row is right more often than
   // not, and never a fault.
   const T* next = weight.row_as<T>(0) + ahead * weight.stride;
-  const auto sum_rows = [&]<int Rows>(std::integral_constant<int, Rows>, index_t r) {
-    dot_tile<B, T, Rows, Tokens>(x, x_stride, weight.row_as<T>(r), weight.stride, weight.cols, next + r * weight.stride,
-                                 out + r, out_stride);
+  const auto sum_rows = [&](auto tile, index_t r) {
+    dot_tile<B, T, decltype(tile)::value, Tokens>(x, x_stride, weight.row_as<T>(r), weight.stride, weight.cols,
+                                                  next + r * weight.stride, out + r, out_stride);
   };
   index_t r = 0;
   for (; !is_one_stream && r + rows <= weight.rows; r += rows) sum_rows(std::integral_constant<int, rows>(), r);
