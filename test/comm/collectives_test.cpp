@@ -1,48 +1,17 @@
 // The law of collectives over the transports that need no launcher.
 #include "collectives_law.hpp"
+#include "moves_only.hpp"
 
 #include <algorithm>
 #include <atomic>
 
 #include "catch.hpp"
 
-#include <tessera/comm/in_process.hpp>
 #include <tessera/comm/loopback.hpp>
 
 using namespace tessera;
 
 namespace {
-
-/// In process, but through the moves alone: without what shared memory adds.
-class MovesOnly {
- public:
-  explicit MovesOnly(InProcessRank rank) : rank_(std::move(rank)) {}
-  [[nodiscard]] int rank() const { return rank_.rank(); }
-  [[nodiscard]] int size() const { return rank_.size(); }
-  [[nodiscard]] std::string_view name() const { return "moves only"; }
-  Ticket start_allgather(std::span<const std::byte> mine, std::span<std::byte> all, std::span<const index_t> counts) {
-    return rank_.start_allgather(mine, all, counts);
-  }
-  Ticket start_alltoall(std::span<const std::byte> send, std::span<const index_t> send_counts,
-                        std::span<std::byte> receive, std::span<const index_t> receive_counts) {
-    return rank_.start_alltoall(send, send_counts, receive, receive_counts);
-  }
-  Ticket start_exchange(std::span<const std::byte> send, int dest, std::span<std::byte> receive, int source) {
-    return rank_.start_exchange(send, dest, receive, source);
-  }
-  [[nodiscard]] bool test(Ticket ticket) { return rank_.test(ticket); }
-  [[nodiscard]] MovesOnly split(int color, int key) { return MovesOnly(rank_.split(color, key)); }
-
- private:
-  InProcessRank rank_;
-};
-static_assert(Collectives<MovesOnly> && !ReducingCollectives<MovesOnly> && !BlockingCollectives<MovesOnly>);
-
-template <class Body>
-auto run_moves_only(int size, Body body) {
-  return InProcess::run_transports(size,
-                                   [&](InProcessRank rank) { return body(Communicator(MovesOnly(std::move(rank)))); });
-}
 
 index_t large_for(int ranks) { return ranks <= 4 ? 1500007 : ranks <= 16 ? 200003 : 30011; }
 
@@ -62,8 +31,8 @@ TEST_CASE("ranks in one process obey the law of collectives, any number of them"
 }
 
 TEST_CASE("operations made of moves alone obey the law of collectives, polled by await") {
-  for (const int ranks : {1, 2, 3, 4, 5, 8})
-    for (const std::string& findings : run_moves_only(
+  for (const int ranks : {1, 2, 3, 4, 5, 6, 7, 8, 9, 12})
+    for (const std::string& findings : test::run_moves_only(
              ranks, [&](Communicator comm) { return test::check_law(std::move(comm), 3, large_for(ranks)); })) {
       INFO(ranks << " ranks");
       CHECK(findings == "");

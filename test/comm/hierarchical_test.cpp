@@ -47,6 +47,28 @@ TEST_CASE("ranks that do not share a machine, or not with their neighbours, keep
   CHECK(names(3, [](int rank) { return rank / 2; }) == std::vector<std::string>(3, "shared memory and in process"));
 }
 
+TEST_CASE("sums of every size go from machine to machine in the way that takes the least") {
+  const auto way = [](index_t bytes, index_t machines, index_t ranks) {
+    return sum_of_machines(bytes, machines, ranks, 256 << 10);
+  };
+  CHECK((way(16 << 10, 2, 2) == SumOfMachines::one_move && way(17 << 10, 2, 2) == SumOfMachines::slices));
+  CHECK((way(16 << 10, 8, 16) == SumOfMachines::slices && way(256, 8, 16) == SumOfMachines::one_move));
+  CHECK((way(256 << 10, 4, 4) == SumOfMachines::slices && way(512 << 10, 4, 4) == SumOfMachines::blocks));
+  CHECK((way(1 << 20, 64, 2) == SumOfMachines::slices && way((1 << 20) + 4, 64, 2) == SumOfMachines::blocks));
+  CHECK(way(512 << 10, 2, 16) == SumOfMachines::blocks);
+  // Two machines of two ranks, 5000 floats: half of two terms each way, then half of the sum.
+  const index_t n = 5000, half = partition(n, 2, 0, 16).size();
+  const auto sent = InProcess::run(4, [&](Communicator world) {
+    auto [network, ledger] = record(world);
+    Communicator comm = hierarchical(network, world.rank() / 2);
+    ledger->clear();
+    std::vector<float> values(static_cast<std::size_t>(n), 1);
+    comm.allreduce(values);
+    return ledger->total().wire_bytes;
+  });
+  CHECK(sent == std::vector<index_t>{4 * (2 * (n - half) + half), 0, 4 * (2 * half + n - half), 0});
+}
+
 TEST_CASE("of a large sum a machine sends the terms of its ranks once") {
   // Two machines of three ranks: n floats to the second, n back, whatever the number of ranks.
   const index_t n = 300000;

@@ -5,7 +5,7 @@
 
 #include "catch.hpp"
 
-#include <tessera/comm/in_process.hpp>
+#include "moves_only.hpp"
 
 namespace {
 std::atomic<long> allocations{0};
@@ -24,6 +24,30 @@ std::atomic<long> allocations{0};
 [[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 using namespace tessera;
+
+TEST_CASE("operations that travel in rounds, of sizes seen before, allocate nothing") {
+  long in_steady_state = -1;
+  test::run_moves_only(12, [&](Communicator comm) {
+    std::vector<float> little(5), few(4000), all(600);
+    const std::vector<index_t> counts(12, 50);
+    long before = 0;
+    for (int step = 0; step < 70; ++step) {
+      comm.barrier();
+      if (step == 66) before = allocations;  // every slot of the group has seen every size by now
+      Pending first = comm.start_allreduce(few);
+      comm.allreduce(little);
+      first.wait();
+      comm.allgather<float>(std::span(all).subspan(static_cast<std::size_t>(comm.rank()) * 50, 50), std::span(all),
+                            counts);
+      comm.reduce_scatter(all, std::span(few).first(50), counts);
+      comm.barrier();
+    }
+    if (comm.rank() == 0) in_steady_state = allocations - before;
+    comm.barrier();
+    return 0;
+  });
+  CHECK(in_steady_state == 0);
+}
 
 TEST_CASE("operations of sizes seen before allocate nothing") {
   long in_steady_state = -1;

@@ -115,6 +115,10 @@ class ChoosingOperations final : public Operations {
     return start(Collective::alltoall, 0,
                  [&](Operations& by) { return by.start_alltoall(send, send_counts, receive, receive_counts); });
   }
+  [[nodiscard]] int start_deal(std::span<const std::byte> send, std::span<const index_t> counts,
+                               std::span<std::byte> receive) override {
+    return start(Collective::alltoall, 0, [&](Operations& by) { return by.start_deal(send, counts, receive); });
+  }
   [[nodiscard]] int start_broadcast(std::span<std::byte> data, int root) override {
     return start(Collective::broadcast, data.size(), [&](Operations& by) { return by.start_broadcast(data, root); });
   }

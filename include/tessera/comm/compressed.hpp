@@ -94,6 +94,10 @@ class CompressedOperations final : public Operations {
                                    std::span<std::byte> receive, std::span<const index_t> receive_counts) override {
     return forward(carrier_->start_alltoall(send, send_counts, receive, receive_counts));
   }
+  [[nodiscard]] int start_deal(std::span<const std::byte> send, std::span<const index_t> counts,
+                               std::span<std::byte> receive) override {
+    return forward(carrier_->start_deal(send, counts, receive));
+  }
   [[nodiscard]] int start_broadcast(std::span<std::byte> data, int root) override {
     return forward(carrier_->start_broadcast(data, root));
   }
@@ -135,7 +139,7 @@ class CompressedOperations final : public Operations {
     Next next = Next::nothing;
     int carried = 0;
     std::span<float> floats;
-    std::vector<index_t> floats_of, counts, receive_counts;
+    std::vector<index_t> floats_of, counts;
     GrowingBuffer sent, received, summed;
   };
 
@@ -173,9 +177,7 @@ class CompressedOperations final : public Operations {
       put(terms.first(at(op.floats_of[r])), to);
       terms = terms.subspan(at(op.floats_of[r]));
     }
-    const index_t mine = op.counts[at(rank())];
-    op.receive_counts.assign(at(size()), mine);
-    op.carried = carrier_->start_alltoall(sent, op.counts, op.received.bytes(mine * size()), op.receive_counts);
+    op.carried = carrier_->start_deal(sent, op.counts, op.received.bytes(op.counts[at(rank())] * size()));
   }
   void start_gather(Operation& op, std::span<const float> mine) {
     const index_t total = encoded_counts(op.floats_of, op.counts);

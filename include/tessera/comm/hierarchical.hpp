@@ -66,6 +66,12 @@ class HierarchicalOperations final : public Operations {
     op.pending = all_.start_alltoall<std::byte>(send, send_counts, receive, receive_counts);
     return id;
   }
+  [[nodiscard]] int start_deal(std::span<const std::byte> send, std::span<const index_t> counts,
+                               std::span<std::byte> receive) override {
+    const auto [id, op] = claim(Collective::alltoall);
+    op.pending = {all_.operations(), all_.operations()->start_deal(send, counts, receive)};
+    return id;
+  }
   [[nodiscard]] int start_broadcast(std::span<std::byte> data, int root) override {
     require(0 <= root && root < size(), "broadcast: expected a root in [0, ", size(), "), found ", root);
     const auto [id, op] = claim(Collective::broadcast);

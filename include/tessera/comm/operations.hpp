@@ -67,6 +67,13 @@ class Operations {
   }
   [[nodiscard]] virtual int start_alltoall(std::span<const std::byte> send, std::span<const index_t> send_counts,
                                            std::span<std::byte> receive, std::span<const index_t> receive_counts) = 0;
+  /// An all-to-all in which rank r receives counts[r] bytes of everybody: `counts` is the same on all ranks, so few
+  /// bytes may travel in rounds (rounds.hpp).
+  [[nodiscard]] virtual int start_deal(std::span<const std::byte> send, std::span<const index_t> counts,
+                                       std::span<std::byte> receive) {
+    byte_counts_.assign(counts.size(), counts[static_cast<std::size_t>(rank())]);
+    return start_alltoall(send, counts, receive, byte_counts_);
+  }
   [[nodiscard]] virtual int start_broadcast(std::span<std::byte> data, int root) = 0;
   [[nodiscard]] virtual int start_exchange(std::span<const std::byte> send, int dest, std::span<std::byte> receive,
                                            int source) = 0;
@@ -92,7 +99,7 @@ class Operations {
   /// What is to be said at the end of a run; empty: nothing.
   [[nodiscard]] virtual std::string report() const { return {}; }
 
-  /// Bytes that left this rank so far, a piece counted once per rank that receives it.
+  /// Bytes that left this rank so far, a piece counted once per rank that it was handed to.
   [[nodiscard]] virtual index_t wire_bytes() const = 0;
 
  private:

@@ -7,7 +7,7 @@
 
 #include <tessera/comm/background.hpp>
 #include <tessera/comm/deadline.hpp>
-#include <tessera/comm/operation.hpp>
+#include <tessera/comm/route.hpp>
 #include <tessera/comm/sum.hpp>
 #include <tessera/comm/wire_cost.hpp>
 
@@ -17,7 +17,8 @@ namespace tessera::detail {
 ///
 /// A small allreduce is one move (is_one_move): everybody gets all terms and sums. A larger one is pairwise: each rank
 /// gets all terms of its slice, sums them, and gathers the slices: 2(P-1)/P n floats on the wire, as a ring, but in
-/// rank order (a ring starts each slice's sum at another rank).
+/// rank order (a ring starts each slice's sum at another rank). What is few bytes for so many ranks travels in rounds
+/// (travels_in_rounds), by messages between pairs; ranks that read each other's memory need none.
 template <Collectives C>
 class RankOrderOperations final : public Operations {
  public:
@@ -47,20 +48,16 @@ class RankOrderOperations final : public Operations {
       }
     }
     if (is_one_move(op.bytes, size_)) {
-      wire_bytes_ += op.bytes * (size_ - 1);
       if constexpr (ReducingCollectives<C>) {
+        wire_bytes_ += op.bytes * (size_ - 1);
         return begin(id, Stage::summed_all, collectives_.start_reduce(inout, {}, op.memory.floats(n)));
       } else {
-        op.receive_counts.assign(ranks(), op.bytes);
+        op.counts.assign(ranks(), op.bytes);
         const auto all = op.memory.floats(n * size_);
-        return begin(
-            id, Stage::gathered_terms,
-            collectives_.start_allgather(std::as_bytes(inout), std::as_writable_bytes(all), op.receive_counts));
+        return begin(id, Stage::gathered_terms, gather(op, std::as_bytes(inout), std::as_writable_bytes(all)));
       }
     }
-    const Range mine = partition(n, size_, rank_, slice_grain);
-    wire_bytes_ += op.bytes - float_bytes(mine.size());
-    return start_slice_terms(id, op, inout, mine);
+    return start_slice_terms(id, op, inout);
   }
 
   [[nodiscard]] int start_reduce_scatter(std::span<const float> in, std::span<float> mine,
@@ -74,18 +71,14 @@ class RankOrderOperations final : public Operations {
     }
     if (in.empty()) return id;
     op.inout = mine;
-    wire_bytes_ += op.bytes - float_bytes(mine.size());
-    const auto share = static_cast<index_t>(mine.size());
     if constexpr (ReducingCollectives<C>) {
+      wire_bytes_ += op.bytes - float_bytes(mine.size());
       return begin(id, Stage::moving, collectives_.start_reduce(in, counts, mine));
     } else {
-      op.send_counts.resize(ranks());
-      for (int r = 0; r < size_; ++r) op.send_counts[at(r)] = float_bytes(counts[at(r)]);
-      op.receive_counts.assign(ranks(), float_bytes(share));
-      const auto terms = op.memory.floats(share * size_);
-      return begin(id, Stage::gathered_terms,
-                   collectives_.start_alltoall(std::as_bytes(in), op.send_counts, std::as_writable_bytes(terms),
-                                               op.receive_counts));
+      op.counts.assign(counts.begin(), counts.end());
+      for (index_t& count : op.counts) count = float_bytes(count);
+      const auto terms = op.memory.floats(static_cast<index_t>(mine.size()) * size_);
+      return begin(id, Stage::gathered_terms, deal(op, std::as_bytes(in), std::as_writable_bytes(terms)));
     }
   }
 
@@ -95,8 +88,8 @@ class RankOrderOperations final : public Operations {
                  static_cast<index_t>(mine.size()));
     const auto [id, op] = claim(Collective::allgather, static_cast<index_t>(all.size()));
     if (all.empty()) return id;
-    wire_bytes_ += static_cast<index_t>(mine.size()) * (size_ - 1);
-    return begin(id, Stage::moving, collectives_.start_allgather(mine, all, counts));
+    op.counts.assign(counts.begin(), counts.end());
+    return begin(id, Stage::moving, gather(op, mine, all));
   }
 
   [[nodiscard]] int start_alltoall(std::span<const std::byte> send, std::span<const index_t> send_counts,
@@ -108,29 +101,39 @@ class RankOrderOperations final : public Operations {
     return begin(id, Stage::moving, collectives_.start_alltoall(send, send_counts, receive, receive_counts));
   }
 
+  [[nodiscard]] int start_deal(std::span<const std::byte> send, std::span<const index_t> counts,
+                               std::span<std::byte> receive) override {
+    check_counts("deal", rank_, size_, counts, static_cast<index_t>(send.size()));
+    const auto [id, op] = claim(Collective::alltoall, static_cast<index_t>(send.size()));
+    require(static_cast<index_t>(receive.size()) == counts[at(rank_)] * size_, "deal: expected room for ",
+            counts[at(rank_)], " bytes of each of ", size_, " ranks, found ", receive.size());
+    op.counts.assign(counts.begin(), counts.end());
+    return begin(id, Stage::moving, deal(op, send, receive));
+  }
+
   /// Small: the root is the only one with something to gather. Large: it deals out slices, which are then gathered.
   [[nodiscard]] int start_broadcast(std::span<std::byte> data, int root) override {
     require(0 <= root && root < size_, "broadcast: expected a root in [0, ", size_, "), found ", root);
     const auto [id, op] = claim(Collective::broadcast, static_cast<index_t>(data.size()));
     if (size_ == 1 || data.empty()) return id;
     const bool is_root = rank_ == root;
-    op.receive_counts.assign(ranks(), 0);
     if (is_one_move(op.bytes, size_) || size_ == 2) {
-      if (is_root) wire_bytes_ += op.bytes * (size_ - 1);
-      op.receive_counts[at(root)] = op.bytes;
+      op.counts.assign(ranks(), 0);
+      op.counts[at(root)] = op.bytes;
       const std::span<const std::byte> mine = is_root ? std::span<const std::byte>(data) : std::span<const std::byte>();
-      return begin(id, Stage::moving, collectives_.start_allgather(mine, data, op.receive_counts));
+      return begin(id, Stage::moving, gather(op, mine, data));
     }
     const Range mine = partition(op.bytes, size_, rank_, 64);
     if (is_root) wire_bytes_ += op.bytes - mine.size();
-    op.send_counts.assign(ranks(), 0);
-    if (is_root) slice_counts(op.bytes, size_, 64, 1, op.send_counts);
+    op.counts.assign(ranks(), 0);
+    if (is_root) slice_counts(op.bytes, size_, 64, 1, op.counts);
+    op.receive_counts.assign(ranks(), 0);
     op.receive_counts[at(root)] = mine.size();
     op.bytes_inout = data;
     const auto slice = op.memory.bytes(mine.size());
     return begin(id, Stage::dealt_slice,
                  collectives_.start_alltoall(is_root ? std::span<const std::byte>(data) : std::span<const std::byte>(),
-                                             op.send_counts, slice, op.receive_counts));
+                                             op.counts, slice, op.receive_counts));
   }
 
   [[nodiscard]] int start_exchange(std::span<const std::byte> send, int dest, std::span<std::byte> receive,
@@ -145,18 +148,24 @@ class RankOrderOperations final : public Operations {
   [[nodiscard]] int start_barrier() override {
     const auto [id, op] = claim(Collective::barrier, 0);
     if (size_ == 1) return id;
-    op.receive_counts.assign(ranks(), 1);  // a byte each: a gather of nothing need not wait for anybody
+    op.counts.assign(ranks(), 1);  // a byte each: a gather of nothing need not wait for anybody
     const auto all = op.memory.bytes(size_);
     all[at(rank_)] = std::byte{1};
-    wire_bytes_ += size_ - 1;
-    return begin(id, Stage::moving, collectives_.start_allgather(all.subspan(at(rank_), 1), all, op.receive_counts));
+    return begin(id, Stage::moving, gather(op, all.subspan(at(rank_), 1), all));
   }
 
   void wait(int operation) override {
     Operation& op = operations_[operation];
     while (op.stage != Stage::done) {
       deadline_.finish(collectives_, op.ticket, op.kind, op.bytes);
-      advance(op);
+      if (op.in_rounds) {
+        op.route.unpack();
+        op.in_rounds = !op.route.done();
+      }
+      if (op.in_rounds)
+        op.ticket = next_round(op);
+      else
+        advance(op);
     }
     operations_.release(operation);
   }
@@ -190,8 +199,10 @@ class RankOrderOperations final : public Operations {
     index_t bytes = 0;
     std::span<float> inout;
     std::span<std::byte> bytes_inout;
-    std::vector<index_t> send_counts, receive_counts;
+    std::vector<index_t> counts, receive_counts;
     GrowingBuffer memory;
+    bool in_rounds = false;  ///< the present move is one of several
+    Route route;
   };
 
   [[nodiscard]] std::size_t ranks() const { return at(size_); }
@@ -199,7 +210,7 @@ class RankOrderOperations final : public Operations {
   [[nodiscard]] auto claim(Collective kind, index_t bytes) {
     const auto claimed = operations_.claim();
     Operation& op = claimed.operation;
-    op.kind = kind, op.bytes = bytes, op.stage = Stage::done;
+    op.kind = kind, op.bytes = bytes, op.stage = Stage::done, op.in_rounds = false;
     return claimed;
   }
 
@@ -208,26 +219,50 @@ class RankOrderOperations final : public Operations {
     return id;
   }
 
-  [[nodiscard]] int start_slice_terms(int id, Operation& op, std::span<float> inout, Range mine) {
-    const auto n = static_cast<index_t>(inout.size());
-    if constexpr (ReducingCollectives<C>) {
-      slice_counts(n, size_, slice_grain, 1, op.send_counts);
-      return begin(id, Stage::summed_slice,
-                   collectives_.start_reduce(inout, op.send_counts, op.memory.floats(mine.size())));
-    } else {
-      slice_counts(n, size_, slice_grain, sizeof(float), op.send_counts);
-      op.receive_counts.assign(ranks(), float_bytes(mine.size()));
-      const auto terms = op.memory.floats(mine.size() * size_);
-      return begin(id, Stage::gathered_slice_terms,
-                   collectives_.start_alltoall(std::as_bytes(inout), op.send_counts, std::as_writable_bytes(terms),
-                                               op.receive_counts));
+  /// Every rank gets all of `all`, cut by op.counts.
+  [[nodiscard]] Ticket gather(Operation& op, std::span<const std::byte> mine, std::span<std::byte> all) {
+    if constexpr (!ReducingCollectives<C>) {
+      if (travels_in_rounds(static_cast<index_t>(all.size()), size_)) {
+        op.route.gather(Rounds::among(size_), rank_, mine, all, op.counts);
+        return next_round(op);
+      }
     }
+    wire_bytes_ += static_cast<index_t>(mine.size()) * (size_ - 1);
+    return collectives_.start_allgather(mine, all, op.counts);
+  }
+  /// Rank r gets op.counts[r] bytes of everybody.
+  [[nodiscard]] Ticket deal(Operation& op, std::span<const std::byte> send, std::span<std::byte> terms) {
+    const index_t mine = op.counts[at(rank_)];
+    if constexpr (!ReducingCollectives<C>) {
+      if (travels_in_rounds(static_cast<index_t>(send.size()), size_)) {
+        op.route.deal(Rounds::among(size_), rank_, send, op.counts, terms);
+        return next_round(op);
+      }
+    }
+    op.receive_counts.assign(ranks(), mine);
+    wire_bytes_ += static_cast<index_t>(send.size()) - mine;
+    return collectives_.start_alltoall(send, op.counts, terms, op.receive_counts);
+  }
+  [[nodiscard]] Ticket next_round(Operation& op) {
+    op.in_rounds = true;
+    op.route.pack();
+    wire_bytes_ += static_cast<index_t>(op.route.sent().size());
+    return collectives_.start_alltoall(op.route.sent(), op.route.send_counts(), op.route.received(),
+                                       op.route.receive_counts());
   }
 
-  void gather_slices(Operation& op, std::span<const std::byte> slice, std::span<std::byte> all) {
-    wire_bytes_ += static_cast<index_t>(slice.size()) * (size_ - 1);
-    op.ticket = collectives_.start_allgather(slice, all, op.receive_counts);
-    op.stage = Stage::moving;
+  [[nodiscard]] int start_slice_terms(int id, Operation& op, std::span<float> inout) {
+    const auto n = static_cast<index_t>(inout.size());
+    const index_t mine = partition(n, size_, rank_, slice_grain).size();
+    if constexpr (ReducingCollectives<C>) {
+      wire_bytes_ += op.bytes - float_bytes(mine);
+      slice_counts(n, size_, slice_grain, 1, op.counts);
+      return begin(id, Stage::summed_slice, collectives_.start_reduce(inout, op.counts, op.memory.floats(mine)));
+    } else {
+      slice_counts(n, size_, slice_grain, sizeof(float), op.counts);
+      const auto terms = op.memory.floats(mine * size_);
+      return begin(id, Stage::gathered_slice_terms, deal(op, std::as_bytes(inout), std::as_writable_bytes(terms)));
+    }
   }
 
   void sum_terms(const float* terms, std::span<float> sum) {
@@ -255,14 +290,15 @@ class RankOrderOperations final : public Operations {
         const index_t share = partition(n, size_, rank_, slice_grain).size();
         const auto slice = op.memory.floats(share);
         if (op.stage == Stage::gathered_slice_terms) sum_terms(memory, slice);
-        slice_counts(n, size_, slice_grain, sizeof(float), op.receive_counts);
-        gather_slices(op, std::as_bytes(slice), std::as_writable_bytes(op.inout));
+        slice_counts(n, size_, slice_grain, sizeof(float), op.counts);
+        op.stage = Stage::moving;
+        op.ticket = gather(op, std::as_bytes(slice), std::as_writable_bytes(op.inout));
         return;
       }
       case Stage::dealt_slice: {
-        slice_counts(op.bytes, size_, 64, 1, op.receive_counts);
-        const auto slice = op.memory.bytes(op.receive_counts[at(rank_)]);
-        gather_slices(op, slice, op.bytes_inout);
+        slice_counts(op.bytes, size_, 64, 1, op.counts);
+        op.stage = Stage::moving;
+        op.ticket = gather(op, op.memory.bytes(op.counts[at(rank_)]), op.bytes_inout);
         return;
       }
       case Stage::moving:

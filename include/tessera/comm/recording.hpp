@@ -17,7 +17,8 @@ struct Tally {
   /// As asked for, whatever the algorithm: allreduce and broadcast, the size of the data; allgather, of what is
   /// gathered from all ranks; reduce_scatter, of what is summed; alltoall and exchange, of what this rank sends.
   index_t payload_bytes = 0;
-  /// What left this rank, a piece counted once per rank that receives it.
+  /// What left this rank, a piece counted once per rank that receives it; in rounds, once per rank that it is handed
+  /// to.
   index_t wire_bytes = 0;
   /// Inside starts and waits; what a started operation hides behind other work is not in it.
   double microseconds = 0;

@@ -12,7 +12,8 @@ namespace tessera::detail {
 /// Sums run in rank order, so that machines cannot sum at the same time: a large sum passes from machine to machine in
 /// blocks, each of which adds the terms of its ranks, and comes back from the last one. Every machine but the last
 /// sends n floats on, whatever its number of ranks. Of a small sum every machine gets all terms at once: one message
-/// between any two. Every operation returns when it has finished.
+/// between any two; of one in between, the terms of a slice, and then the sums of all slices (sum_of_machines). Every
+/// operation returns when it has finished.
 class TwoLevels {
  public:
   /// `local` are the ranks of this machine, in order; `leaders` the first of each machine, used by them alone. first[m]
@@ -20,6 +21,7 @@ class TwoLevels {
   TwoLevels(int rank, Communicator local, Communicator leaders, std::vector<int> first)
       : local_(std::move(local)), leaders_(std::move(leaders)), first_(std::move(first)) {
     while (first_[at(machine_) + 1] <= rank) ++machine_;
+    for (int m = 0; m < machines(); ++m) most_ranks_ = std::max(most_ranks_, ranks_of(m));
   }
 
   /// Collective.
@@ -41,16 +43,10 @@ class TwoLevels {
 
   void allreduce(std::span<float> inout) {
     if (inout.empty()) return;
-    if (float_bytes(inout.size()) > one_shot_bytes) return sum_in_blocks(inout, true);
-    const auto n = static_cast<index_t>(inout.size());
-    const std::span<float> terms = memory_.floats(n * size());
-    const auto here = terms.subspan(at(first_[at(machine_)] * n), at(local_.size() * n));
-    counts_.assign(at(size()), n);
-    local_.allgather<float>(inout, here, std::span<const index_t>(counts_).first(at(local_.size())));
-    if (leads()) {
-      of_machines(counts_, machine_counts_);
-      leaders_.allgather<float>(here, terms, machine_counts_);
-      sum_in_rank_order(size(), memory_.data(), inout);
+    switch (sum_of_machines(float_bytes(inout.size()), machines(), most_ranks_, float_bytes(block_floats))) {
+      case SumOfMachines::one_move: sum_in_one_move(inout); break;
+      case SumOfMachines::slices: sum_in_slices(inout); break;
+      case SumOfMachines::blocks: return sum_in_blocks(inout, true);
     }
     local_.broadcast(inout, 0);
   }
@@ -108,7 +104,6 @@ class TwoLevels {
   }
 
  private:
-  static constexpr index_t one_shot_bytes = 16 << 10;
   static constexpr index_t block_floats = 64 << 10;
   static constexpr std::size_t blocks_under_way = 3;
 
@@ -126,6 +121,48 @@ class TwoLevels {
     index_t sum = 0;
     for (int r = 0; r < rank; ++r) sum += each[at(r)];
     return sum;
+  }
+
+  [[nodiscard]] index_t ranks_of(int machine) const { return first_[at(machine) + 1] - first_[at(machine)]; }
+
+  /// The leaders' inout := the sum.
+  void sum_in_one_move(std::span<float> inout) {
+    const auto n = static_cast<index_t>(inout.size());
+    const std::span<float> terms = memory_.floats(n * size());
+    const auto here = terms.subspan(at(first_[at(machine_)] * n), at(local_.size() * n));
+    gather_here(inout, here);
+    if (!leads()) return;
+    counts_.assign(at(size()), n);
+    of_machines(counts_, machine_counts_);
+    leaders_.allgather<float>(here, terms, machine_counts_);
+    sum_in_rank_order(size(), memory_.data(), inout);
+  }
+  void sum_in_slices(std::span<float> inout) {
+    const auto n = static_cast<index_t>(inout.size());
+    const index_t ranks_here = local_.size();
+    const std::span<float> here = memory_.floats(n * ranks_here);
+    gather_here(inout, here);
+    if (!leads()) return;
+    const index_t mine = slice(n, machine_).size();
+    const std::span<float> sent = memory_before_.floats(n * ranks_here), terms = share_.floats(mine * size());
+    counts_.assign(at(machines()), 0), machine_counts_.assign(at(machines()), 0);
+    float* to = sent.data();
+    for (int m = 0; m < machines(); ++m) {
+      const Range part = slice(n, m);
+      for (index_t r = 0; r < ranks_here; ++r) to = std::copy_n(here.data() + r * n + part.begin, part.size(), to);
+      counts_[at(m)] = ranks_here * part.size(), machine_counts_[at(m)] = ranks_of(m) * mine;
+    }
+    leaders_.alltoall<float>(sent, counts_, terms, machine_counts_);
+    const std::span<float> sum = inout.subspan(at(slice(n, machine_).begin), at(mine));
+    sum_in_rank_order(size(), share_.data(), sum);
+    for (int m = 0; m < machines(); ++m) counts_[at(m)] = slice(n, m).size();
+    leaders_.allgather<float>(sum, inout, counts_);
+  }
+  [[nodiscard]] Range slice(index_t n, int machine) const { return partition(n, machines(), machine, 16); }
+  /// here := what the ranks of this machine have to add.
+  void gather_here(std::span<const float> mine, std::span<float> here) {
+    counts_.assign(at(local_.size()), static_cast<index_t>(mine.size()));
+    local_.allgather<float>(mine, here, counts_);
   }
 
   /// data := the sum, on all ranks or, unless `everywhere`, on the last machine's leader. Sums come back while later
@@ -179,6 +216,7 @@ class TwoLevels {
   Communicator local_, leaders_;
   std::vector<int> first_;
   int machine_ = 0;
+  index_t most_ranks_ = 0;  ///< of a machine
   GrowingBuffer memory_, memory_before_, share_;
   std::vector<index_t> counts_, machine_counts_;
   std::array<Pending, blocks_under_way> coming_back_;
