@@ -168,6 +168,27 @@ inline void check_alltoall(Communicator& comm, Findings& findings, std::uint64_t
   findings.expect(receive.back() == 5, "alltoall wrote past its end");
 }
 
+inline void check_deal(Communicator& comm, Findings& findings, std::uint64_t seed, index_t most) {
+  const int ranks = comm.size();
+  const auto value = [&](int from, int to, index_t i) {
+    return static_cast<std::int32_t>(
+        draw(seed + 2, static_cast<std::uint64_t>(from * 64 + to), static_cast<std::uint64_t>(i)));
+  };
+  const auto counts = uneven_counts(seed, ranks, most);
+  const index_t mine = counts[static_cast<std::size_t>(comm.rank())];
+  std::vector<std::int32_t> send;
+  for (int r = 0; r < ranks; ++r)
+    for (index_t i = 0; i < counts[static_cast<std::size_t>(r)]; ++i) send.push_back(value(comm.rank(), r, i));
+  std::vector<std::int32_t> receive(static_cast<std::size_t>(mine * ranks + 1), 5);
+  comm.deal<std::int32_t>(send, counts, std::span(receive).first(receive.size() - 1));
+  for (int r = 0; r < ranks; ++r)
+    for_samples(mine, [&](index_t i) {
+      findings.expect(receive[static_cast<std::size_t>(r * mine + i)] == value(r, comm.rank(), i), "deal: element ", i,
+                      " from rank ", r, " differs");
+    });
+  findings.expect(receive.back() == 5, "deal wrote past its end");
+}
+
 inline void check_broadcast(Communicator& comm, Findings& findings, std::uint64_t seed, index_t n, int root) {
   auto data = terms(seed, comm.rank(), n);
   comm.broadcast(std::span(data), root);
@@ -257,7 +278,7 @@ inline void check_stress(Communicator& comm, Findings& findings, std::uint64_t s
     const std::uint64_t bits = draw(seed, 1234, static_cast<std::uint64_t>(k));
     const auto n = static_cast<index_t>((bits >> 20) % (bits % 16 == 0 ? 20000 : 200));
     const std::uint64_t own_seed = seed + static_cast<std::uint64_t>(k);
-    switch ((bits >> 8) % 7) {
+    switch ((bits >> 8) % 8) {
       case 0: check_allreduce(comm, findings, own_seed, n); break;
       case 1: check_reduce_scatter(comm, findings, own_seed, n); break;
       case 2: check_allgather<double>(comm, findings, own_seed, n, (bits & 1) != 0); break;
@@ -265,6 +286,7 @@ inline void check_stress(Communicator& comm, Findings& findings, std::uint64_t s
       case 4: check_broadcast(comm, findings, own_seed, n, static_cast<int>(bits >> 40) % comm.size()); break;
       case 5: check_line(comm, findings, own_seed, n); break;
       case 6: comm.barrier(); break;
+      case 7: check_deal(comm, findings, own_seed, n / comm.size()); break;
     }
   }
 }
@@ -283,6 +305,7 @@ inline std::string check_law(Communicator comm, std::uint64_t seed, index_t larg
     check_allgather<double>(comm, findings, seed + 4, most, false);
     check_allgather<std::int16_t>(comm, findings, seed + 5, most, true);
     check_alltoall(comm, findings, seed + 6, most / comm.size());
+    check_deal(comm, findings, seed + 6, most / comm.size());
   }
   for (const index_t n : {0, 1, 333, 20000}) {
     check_rings(comm, findings, seed + 7, n);

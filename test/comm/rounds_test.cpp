@@ -1,4 +1,5 @@
 // Few bytes among many ranks: the rounds as arithmetic, the routes of all ranks on one thread, and what they send.
+#include <cmath>
 #include <deque>
 #include <numeric>
 
@@ -32,7 +33,9 @@ index_t travel(std::deque<Route>& routes) {
         const auto& counts = routes[from].send_counts();
         const index_t bytes = counts[to];
         if (bytes != routes[to].receive_counts()[from]) return -1;
-        const std::byte* piece = routes[from].sent().data() + std::accumulate(counts.begin(), counts.begin() + static_cast<std::ptrdiff_t>(to), index_t{0});
+        const std::byte* piece =
+            routes[from].sent().data() +
+            std::accumulate(counts.begin(), counts.begin() + static_cast<std::ptrdiff_t>(to), index_t{0});
         received = std::copy_n(piece, bytes, received);
         sent += bytes;
       }
@@ -152,6 +155,9 @@ TEST_CASE("sums that travel in rounds have the bits of the sum in rank order, an
         findings.expect(
             test::same_bits(mine[static_cast<std::size_t>(i)], test::serial_sum(2, ranks, 5 * comm.rank() + i)),
             "reduce_scatter: element ", i, " is not the sum in rank order");
+      std::vector<float> terms(all.size());
+      comm.deal<float>(all, counts, std::span(terms));
+      note(Collective::deal, 20 * ranks);
       comm.barrier();
       note(Collective::barrier, 0);
       return std::tuple(sizes, sent, test::gather_findings(world, findings));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <tessera/policies/cache_layout.hpp>
+#include <tessera/policies/helix.hpp>
 #include <tessera/policies/plan.hpp>
 
 using namespace tessera;
@@ -122,4 +123,30 @@ TEST_CASE("every position has one owner and one slot, in order, and stripes grow
         REQUIRE(*most - *least <= CacheLayout::block);
       }
     }
+}
+
+TEST_CASE("ranks that share the heads in decode project each once, and no rank has more than it must") {
+  ModelConfig config;
+  config.vocab = config.hidden = config.intermediate = 4096;
+  config.head_dim = 128;
+  for (const auto& [heads, kv_heads] : {std::pair<index_t, index_t>{32, 8}, {64, 8}, {16, 16}, {14, 2}}) {
+    config.heads = heads, config.kv_heads = kv_heads;
+    for (index_t ranks = 1; ranks <= 64; ++ranks) {
+      INFO(heads << " and " << kv_heads << " heads, " << ranks << " ranks");
+      std::vector<int> q(static_cast<std::size_t>(heads), 0), kv(static_cast<std::size_t>(kv_heads), 0);
+      index_t most = 0;
+      for (index_t r = 0; r < ranks; ++r) {
+        const WeightSlice slice = Helix::plan(config, {r, ranks}, 1).slice;
+        for (index_t h = slice.q_heads.begin; h < slice.q_heads.end; ++h) ++q.at(static_cast<std::size_t>(h));
+        for (index_t h = slice.kv_heads.begin; h < slice.kv_heads.end; ++h) ++kv.at(static_cast<std::size_t>(h));
+        most = std::max(most, slice.q_heads.size() + slice.kv_heads.size());
+      }
+      CHECK(q == std::vector<int>(q.size(), 1));
+      CHECK(kv == std::vector<int>(kv.size(), 1));
+      CHECK(most <= ceil_div(heads + kv_heads, ranks) + 1);
+      // Those that are left over of either kind go to different ranks.
+      if (heads % ranks > 0 && heads % ranks + kv_heads % ranks <= ranks)
+        CHECK(most == heads / ranks + kv_heads / ranks + 1);
+    }
+  }
 }

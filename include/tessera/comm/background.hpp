@@ -68,6 +68,13 @@ class BackgroundOperations final : public Operations {
       task.receive_counts.assign(receive_counts.begin(), receive_counts.end());
     });
   }
+  [[nodiscard]] int start_deal(std::span<const std::byte> send, std::span<const index_t> counts,
+                               std::span<std::byte> receive) override {
+    return enqueue(Collective::deal, [&](Task& task) {
+      task.send = send, task.receive = receive;
+      task.send_counts.assign(counts.begin(), counts.end());
+    });
+  }
   [[nodiscard]] int start_broadcast(std::span<std::byte> data, int root) override {
     return enqueue(Collective::broadcast, [&](Task& task) { task.receive = data, task.source = root; });
   }
@@ -160,6 +167,7 @@ class BackgroundOperations final : public Operations {
       case Collective::allgather: return operations_->start_allgather(task.send, task.receive, task.receive_counts);
       case Collective::alltoall:
         return operations_->start_alltoall(task.send, task.send_counts, task.receive, task.receive_counts);
+      case Collective::deal: return operations_->start_deal(task.send, task.send_counts, task.receive);
       case Collective::broadcast: return operations_->start_broadcast(task.receive, task.source);
       case Collective::exchange: return operations_->start_exchange(task.send, task.dest, task.receive, task.source);
       case Collective::barrier: break;

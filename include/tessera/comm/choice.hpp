@@ -14,7 +14,7 @@ namespace tessera {
 /// For every kind of operation and class of sizes the number of the candidate that carries it; the same on all ranks.
 ///
 /// Law: all ranks of an operation find the same number. Where sizes differ from rank to rank (all-to-all, exchange) one
-/// class serves all sizes, so that they need not ask each other.
+/// class serves all sizes, so that they need not ask each other. A deal goes as an all-to-all does.
 class CollectiveChoice {
  public:
   static constexpr std::size_t classes = 4;
@@ -23,7 +23,7 @@ class CollectiveChoice {
   static constexpr std::array<index_t, classes> measured = {1 << 10, 16 << 10, 128 << 10, 2 << 20};
 
   [[nodiscard]] static constexpr std::size_t class_of(Collective kind, index_t bytes) {
-    if (kind == Collective::alltoall || kind == Collective::exchange) return 2;
+    if (kind == Collective::alltoall || kind == Collective::deal || kind == Collective::exchange) return 2;
     std::size_t c = 0;
     while (bytes > largest[c]) ++c;
     return c;
@@ -31,7 +31,7 @@ class CollectiveChoice {
 
   [[nodiscard]] std::size_t operator()(Collective kind, index_t bytes) const { return at(kind)[class_of(kind, bytes)]; }
   void set(Collective kind, std::size_t size_class, std::size_t number) {
-    table_[static_cast<std::size_t>(kind)][size_class] = number;
+    if (kind != Collective::deal) table_[static_cast<std::size_t>(kind)][size_class] = number;
   }
 
   /// "allreduce and barrier by shared memory, alltoall by mpi, ...": what carries each kind, with the sizes where they
@@ -40,6 +40,7 @@ class CollectiveChoice {
     std::vector<std::pair<std::string, std::string>> groups;  // what carries -> which kinds
     for (int k = 0; k < collective_kinds; ++k) {
       const auto kind = static_cast<Collective>(k);
+      if (kind == Collective::deal) continue;
       const std::string by = carriers(kind, names);
       const auto found = std::find_if(groups.begin(), groups.end(), [&](const auto& each) { return each.first == by; });
       if (found == groups.end())
@@ -57,7 +58,7 @@ class CollectiveChoice {
 
  private:
   [[nodiscard]] const std::array<std::size_t, classes>& at(Collective kind) const {
-    return table_[static_cast<std::size_t>(kind)];
+    return table_[static_cast<std::size_t>(kind == Collective::deal ? Collective::alltoall : kind)];
   }
   [[nodiscard]] std::string carriers(Collective kind, std::span<const std::string> names) const {
     const auto& row = at(kind);
@@ -117,7 +118,7 @@ class ChoosingOperations final : public Operations {
   }
   [[nodiscard]] int start_deal(std::span<const std::byte> send, std::span<const index_t> counts,
                                std::span<std::byte> receive) override {
-    return start(Collective::alltoall, 0, [&](Operations& by) { return by.start_deal(send, counts, receive); });
+    return start(Collective::deal, 0, [&](Operations& by) { return by.start_deal(send, counts, receive); });
   }
   [[nodiscard]] int start_broadcast(std::span<std::byte> data, int root) override {
     return start(Collective::broadcast, data.size(), [&](Operations& by) { return by.start_broadcast(data, root); });

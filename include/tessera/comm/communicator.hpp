@@ -120,6 +120,14 @@ class Communicator {
         operations_->start_alltoall(std::as_bytes(send), counts_, std::as_writable_bytes(receive), more_counts_));
   }
 
+  /// The same where rank r receives counts[r] elements of everybody, whoever sends: `counts` is equal on all ranks.
+  template <class T>
+  void deal(std::span<const std::type_identity_t<T>> send, std::span<const index_t> counts, std::span<T> receive) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    in_bytes<T>(counts, counts_);
+    pending(operations_->start_deal(std::as_bytes(send), counts_, std::as_writable_bytes(receive))).wait();
+  }
+
   /// data := root's data, on every rank.
   template <class T>
   void broadcast(std::span<T> data, int root) {

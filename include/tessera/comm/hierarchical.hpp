@@ -68,7 +68,7 @@ class HierarchicalOperations final : public Operations {
   }
   [[nodiscard]] int start_deal(std::span<const std::byte> send, std::span<const index_t> counts,
                                std::span<std::byte> receive) override {
-    const auto [id, op] = claim(Collective::alltoall);
+    const auto [id, op] = claim(Collective::deal);
     op.pending = {all_.operations(), all_.operations()->start_deal(send, counts, receive)};
     return id;
   }
@@ -105,7 +105,8 @@ class HierarchicalOperations final : public Operations {
       case Collective::broadcast: levels_.broadcast(op.receive, op.root); break;
       case Collective::barrier: levels_.barrier(); break;
       case Collective::exchange: op.pending_here.wait(); [[fallthrough]];
-      case Collective::alltoall: op.pending.wait();
+      case Collective::alltoall:
+      case Collective::deal: op.pending.wait();
     }
     operations_.release(operation);
   }

@@ -17,12 +17,13 @@ enum class Collective : std::uint8_t {
   allgather,
   reduce_scatter,
   alltoall,
+  deal,
   broadcast,
   exchange,
   barrier,
 };
 /// Kinds of operations.
-inline constexpr int collective_kinds = 7;
+inline constexpr int collective_kinds = 8;
 
 /// As reports name it.
 [[nodiscard]] constexpr std::string_view name_of(Collective kind) {
@@ -31,6 +32,7 @@ inline constexpr int collective_kinds = 7;
     case Collective::allgather: return "allgather";
     case Collective::reduce_scatter: return "reduce_scatter";
     case Collective::alltoall: return "alltoall";
+    case Collective::deal: return "deal";
     case Collective::broadcast: return "broadcast";
     case Collective::exchange: return "exchange";
     case Collective::barrier: return "barrier";

@@ -15,7 +15,7 @@ namespace tessera {
 struct Tally {
   index_t calls = 0;
   /// As asked for, whatever the algorithm: allreduce and broadcast, the size of the data; allgather, of what is
-  /// gathered from all ranks; reduce_scatter, of what is summed; alltoall and exchange, of what this rank sends.
+  /// gathered from all ranks; reduce_scatter, of what is summed; alltoall, deal and exchange, of what this rank sends.
   index_t payload_bytes = 0;
   /// What left this rank, a piece counted once per rank that receives it; in rounds, once per rank that it is handed
   /// to.
@@ -94,6 +94,10 @@ class RecordingOperations final : public Operations {
                                    std::span<std::byte> receive, std::span<const index_t> receive_counts) override {
     return start(Collective::alltoall, send.size(),
                  [&] { return recorded_->start_alltoall(send, send_counts, receive, receive_counts); });
+  }
+  [[nodiscard]] int start_deal(std::span<const std::byte> send, std::span<const index_t> counts,
+                               std::span<std::byte> receive) override {
+    return start(Collective::deal, send.size(), [&] { return recorded_->start_deal(send, counts, receive); });
   }
   [[nodiscard]] int start_broadcast(std::span<std::byte> data, int root) override {
     return start(Collective::broadcast, data.size(), [&] { return recorded_->start_broadcast(data, root); });

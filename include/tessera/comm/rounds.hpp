@@ -12,10 +12,10 @@ namespace tessera {
 /// is where it belongs. A rank talks with radix - 1 others in a round, and not with all (J. Bruck et al., Efficient
 /// algorithms for all-to-all communications in multiport message-passing systems, 1997).
 ///
-/// A message makes a rank busy for about a quarter of the time that it takes to arrive (wire_cost.hpp), so a round among
-/// r ranks costs 4 + (r - 1) messages' time. Of log(P) / log(r) such rounds those of 4 to 8 ranks cost the least, and
-/// differ by a twentieth; fewer rounds suffer less where messages take longer to arrive. So there are as few rounds as
-/// groups of 8 ranks allow.
+/// A message makes a rank busy for about a quarter of the time that it takes to arrive (wire_cost.hpp), so a round
+/// among r ranks costs 4 + (r - 1) messages' time. Of log(P) / log(r) such rounds those of 4 to 8 ranks cost the least,
+/// and differ by a twentieth; fewer rounds suffer less where messages take longer to arrive. So there are as few rounds
+/// as groups of 8 ranks allow.
 struct Rounds {
   static constexpr index_t most_together = 8;  ///< ranks of a round that talk with one another
 

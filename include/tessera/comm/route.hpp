@@ -9,9 +9,9 @@
 
 namespace tessera::detail {
 
-/// All ranks start a deal or a gather of the same counts; then, round for round, what `pack` leaves in `sent` goes out as
-/// an all-to-all, and `unpack` takes what has come into `received`, until `done`. Nothing is allocated once the largest
-/// has been seen.
+/// All ranks start a deal or a gather of the same counts; then, round for round, what `pack` leaves in `sent` goes out
+/// as an all-to-all, and `unpack` takes what has come into `received`, until `done`. Nothing is allocated once the
+/// largest has been seen.
 class Route {
  public:
   /// Rank r gets counts[r] bytes of every rank: `send` is one piece per receiver, `terms` one per sender, both in rank

@@ -112,7 +112,8 @@ enum class SumOfMachines : std::uint8_t { one_move, slices, blocks };
     case Collective::exchange: return {bytes, 1, 1};
     case Collective::barrier: return gather_cost(ranks, ranks);
     case Collective::allgather: return gather_cost(bytes, ranks);
-    case Collective::reduce_scatter: return deal_cost(bytes, ranks);
+    case Collective::reduce_scatter:
+    case Collective::deal: return deal_cost(bytes, ranks);
     case Collective::alltoall: return deal_at_once(bytes, ranks);
   }
   return {};

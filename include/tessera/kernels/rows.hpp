@@ -1,6 +1,8 @@
 #pragma once
 // Rows moved and added: the residual's sum, and rows of a stored table widened to f32.
 
+#include <algorithm>
+
 #include <tessera/core/weight_format.hpp>
 #include <tessera/parallel/team.hpp>
 #include <tessera/simd/backend.hpp>
@@ -23,6 +25,18 @@ void add_rows(Worker& worker, Activations x, ConstActivations y) {
     }
   }
   worker.barrier();
+}
+
+/// What a policy packs and unpacks with, on one thread: a type, for a call that names no type of ours finds no overload
+/// that is declared later (simulate/cost_kernels.hpp has one for models of cost).
+template <SimdBackend B>
+struct Packing {
+  static float* copy(const float* from, index_t n, float* to) { return std::copy_n(from, n, to); }
+};
+/// n floats to `to`; returns what follows them there.
+template <SimdBackend B>
+float* copy_floats(const float* from, index_t n, float* to) {
+  return Packing<B>::copy(from, n, to);
 }
 
 /// Row `row` of a stored table, widened to f32.

@@ -73,7 +73,7 @@ class GatherScores {
       float* row = rows_.data() + (t * heads_ + h) * max_positions_;
       const float* part = gathered_.data();
       for (index_t r = 0; r < comm_.size(); ++r) {
-        const index_t width = widest(step, layout, r);
+        const index_t width = counts_[static_cast<std::size_t>(r)] / (step.rows * heads_);  // as gathered
         const CacheLayout stripe{layout.kv_heads, layout.stripes, r};
         const float* from = part + (t * heads_ + h) * width;
         for (index_t slot = 0; slot < stripe.slots(s.sequence, positions); ++slot)

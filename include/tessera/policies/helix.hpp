@@ -33,7 +33,8 @@ class HelixOn {
     const MeshRanks mesh = mesh_of<Shape>(ranks);
     const WeightSlice group = slice_by_heads(config, mesh.inner);
     // KV heads once each in a group: they are gathered before anybody reads them.
-    const WeightSlice slice{part_of(group.q_heads, mesh.outer), part_of(group.kv_heads, mesh.outer),
+    const WeightSlice slice{within(group.q_heads, q_part_of(group, mesh.outer, mesh.outer.rank)),
+                            within(group.kv_heads, kv_part_of(group, mesh.outer, mesh.outer.rank)),
                             ranks.part(config.intermediate, ranks.rank, ffn_grain), ranks.part(config.vocab)};
     return {all_rows(rows), all_rows(rows), slice};
   }
@@ -57,7 +58,7 @@ class HelixOn {
     const WeightSlice group = slice_by_heads(config, mesh.inner);
     return SplitHeads::traffic(config, ranks, step.rows)
         .add(Collective::allgather, 1, step.rows * qkv_floats(config, group), mesh.outer.size)
-        .add(Collective::alltoall, 1, step.rows * group.q_heads.size() * (config.head_dim + 2), mesh.outer.size);
+        .add(Collective::deal, 1, step.rows * group.q_heads.size() * (config.head_dim + 2), mesh.outer.size);
   }
   [[nodiscard]] static Traffic selection_traffic(const ModelConfig&, const Ranks&, const Step&) { return {}; }
   /// Floats of the buffers that its moves touch, where one row of each sequence is wanted and softmax states merge.
@@ -111,7 +112,7 @@ class HelixOn {
   template <class Softmax, SimdBackend B>
   void attend(Worker& worker, ConstActivations q, ConstActivations kv, KvCache& cache, index_t layer, Activations out) {
     worker.once([&] {
-      gather_heads(q, kv);
+      gather_heads<B>(q, kv);
       tasks_.aim(cache, layer);
     });
     const auto all_kv = kv_.matrix(step_.rows, 2 * group_.kv_heads.size() * head_dim());
@@ -134,13 +135,20 @@ class HelixOn {
 
  private:
   [[nodiscard]] index_t head_dim() const { return context_.config.head_dim; }
-  [[nodiscard]] static constexpr Range part_of(Range heads, const Ranks& ranks) {
-    const Range part = ranks.part(heads.size());
+  [[nodiscard]] static constexpr Range within(Range heads, Range part) {
     return {heads.begin + part.begin, heads.begin + part.end};
   }
-  /// Heads that number `r` of the group projects, counted within the group.
-  [[nodiscard]] Range q_part(index_t r) const { return mesh_.outer.part(group_.q_heads.size(), r); }
-  [[nodiscard]] Range kv_part(index_t r) const { return mesh_.outer.part(group_.kv_heads.size(), r); }
+  /// Heads that number `r` of the group projects, counted within the group. Of few heads the first ranks have one more,
+  /// or all: KV heads are dealt from the other end, so that nobody has both. (A query head has as many weights as a KV
+  /// head: q_proj and o_proj, or k_proj and v_proj.) Shares say what a rank can do, and are kept to.
+  [[nodiscard]] static constexpr Range q_part_of(const WeightSlice& group, const Ranks& ranks, index_t r) {
+    return ranks.part(group.q_heads.size(), r);
+  }
+  [[nodiscard]] static constexpr Range kv_part_of(const WeightSlice& group, const Ranks& ranks, index_t r) {
+    return ranks.part(group.kv_heads.size(), ranks.shares.empty() ? ranks.size - 1 - r : r);
+  }
+  [[nodiscard]] Range q_part(index_t r) const { return q_part_of(group_, mesh_.outer, r); }
+  [[nodiscard]] Range kv_part(index_t r) const { return kv_part_of(group_, mesh_.outer, r); }
   [[nodiscard]] index_t row_size(index_t r) const { return (q_part(r).size() + 2 * kv_part(r).size()) * head_dim(); }
   [[nodiscard]] std::vector<Range> q_heads_of_group() const {
     std::vector<Range> heads;
@@ -149,11 +157,12 @@ class HelixOn {
   }
 
   /// One allgather of rows [q | k | v], of the heads that each rank of the group projects, into q_ and kv_.
+  template <SimdBackend B>
   void gather_heads(ConstActivations q, ConstActivations kv) {
     float* to = sent_.data();
     for (index_t t = 0; t < step_.rows; ++t) {
-      to = std::copy_n(q.row(t), q.cols, to);
-      to = std::copy_n(kv.row(t), kv.cols, to);
+      to = copy_floats<B>(q.row(t), q.cols, to);
+      to = copy_floats<B>(kv.row(t), kv.cols, to);
     }
     index_t total = 0;
     for (index_t r = 0; r < mesh_.outer.size; ++r)
@@ -163,14 +172,15 @@ class HelixOn {
     const float* from = gathered_.data();
     for (index_t r = 0; r < mesh_.outer.size; ++r)
       for (index_t t = 0; t < step_.rows; ++t) {
-        from = copy_heads(from, q_part(r), q_.data() + t * group_.q_heads.size() * head_dim());
-        from = copy_heads(from, kv_part(r), kv_.data() + t * 2 * values);
-        from = copy_heads(from, kv_part(r), kv_.data() + t * 2 * values + values);
+        from = copy_heads<B>(from, q_part(r), q_.data() + t * group_.q_heads.size() * head_dim());
+        from = copy_heads<B>(from, kv_part(r), kv_.data() + t * 2 * values);
+        from = copy_heads<B>(from, kv_part(r), kv_.data() + t * 2 * values + values);
       }
   }
+  template <SimdBackend B>
   const float* copy_heads(const float* from, Range heads, float* row) const {
     const index_t n = heads.size() * head_dim();
-    std::copy_n(from, n, row + heads.begin * head_dim());
+    copy_floats<B>(from, n, row + heads.begin * head_dim());
     return from + n;
   }
 

@@ -35,6 +35,7 @@ class KvCache {
 
   [[nodiscard]] const CacheLayout& layout() const { return layout_; }
   [[nodiscard]] CacheType type() const { return type_; }
+  [[nodiscard]] index_t head_dim() const { return head_dim_; }
   [[nodiscard]] std::size_t bytes() const { return keys_.bytes() + values_.bytes(); }
 
   [[nodiscard]] KeyValueView view(index_t layer, index_t sequence) const {

@@ -1,6 +1,7 @@
 #pragma once
 // Attention over striped keys for a softmax whose partial states merge.
 
+#include <tessera/kernels/rows.hpp>
 #include <tessera/kernels/softmax_states.hpp>
 #include <tessera/policies/striped_context.hpp>
 
@@ -25,8 +26,7 @@ class MergeStates {
         received_(context.limits.max_tokens * mine().size() * (head_dim_ + 2) * comm_.size()),
         states_(context.limits.max_tokens * heads_ * (head_dim_ + 2)),
         parts_(q_heads_.size()),
-        send_counts_(q_heads_.size()),
-        receive_counts_(q_heads_.size()) {}
+        counts_(q_heads_.size()) {}
 
   /// `problem` asks for all heads over the local stripe; `out` [rows, heads of this rank * head_dim] is over all keys.
   template <MergeableSoftmax Softmax, SimdBackend B>
@@ -40,14 +40,12 @@ class MergeStates {
       float* from = received_.data();
       for (std::size_t r = 0; r < q_heads_.size(); ++r) {
         const SoftmaxStates part = states_at(to, rows, q_heads_[r].size());
-        copy_heads(all, q_heads_[r], part);
-        send_counts_[r] = state_size(rows, q_heads_[r].size());
-        receive_counts_[r] = state_size(rows, mine().size());
-        to += send_counts_[r];
+        copy_heads<B>(all, q_heads_[r], part);
+        to += counts_[r] = state_size(rows, q_heads_[r].size());
         parts_[r] = states_at(from, rows, mine().size());
-        from += receive_counts_[r];
+        from += state_size(rows, mine().size());
       }
-      comm_.alltoall<float>({sent_.data(), to}, send_counts_, {received_.data(), from}, receive_counts_);
+      comm_.deal<float>({sent_.data(), to}, counts_, {received_.data(), from});
     });
     merge_normalized<B>(worker, parts_, out);
   }
@@ -60,11 +58,12 @@ class MergeStates {
     return {
         {data, rows, heads}, {data + rows * heads, rows, heads}, {data + 2 * rows * heads, rows, heads * head_dim_}};
   }
+  template <SimdBackend B>
   void copy_heads(const SoftmaxStates& from, Range heads, const SoftmaxStates& to) const {
     for (index_t r = 0; r < from.maximum.rows; ++r) {
-      std::copy_n(from.maximum.row(r) + heads.begin, heads.size(), to.maximum.row(r));
-      std::copy_n(from.sum.row(r) + heads.begin, heads.size(), to.sum.row(r));
-      std::copy_n(from.output.row(r) + heads.begin * head_dim_, heads.size() * head_dim_, to.output.row(r));
+      copy_floats<B>(from.maximum.row(r) + heads.begin, heads.size(), to.maximum.row(r));
+      copy_floats<B>(from.sum.row(r) + heads.begin, heads.size(), to.sum.row(r));
+      copy_floats<B>(from.output.row(r) + heads.begin * head_dim_, heads.size() * head_dim_, to.output.row(r));
     }
   }
 
@@ -76,8 +75,7 @@ class MergeStates {
   Buffer<float> received_;
   Buffer<float> states_;
   std::vector<SoftmaxStates> parts_;
-  std::vector<index_t> send_counts_;
-  std::vector<index_t> receive_counts_;
+  std::vector<index_t> counts_;
 };
 
 }  // namespace tessera

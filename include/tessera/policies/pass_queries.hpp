@@ -32,7 +32,7 @@ class PassQueries {
                                        const Step& step) {
     return Traffic{}
         .add(Collective::allgather, 1, step.rows * qkv_floats(config, slice), ranks.size)
-        .add(Collective::alltoall, 1, step.rows * slice.q_heads.size() * (config.head_dim + 2), ranks.size);
+        .add(Collective::deal, 1, step.rows * slice.q_heads.size() * (config.head_dim + 2), ranks.size);
   }
   /// The own rows, those of all, and their queries in order; all states, here and on their way; states of the own rows.
   [[nodiscard]] static index_t exchange_floats(const ModelConfig& config, const WeightSlice& slice, const Ranks& ranks,
@@ -51,8 +51,7 @@ class PassQueries {
         tasks_(context.limits),
         place_(static_cast<std::size_t>(context.limits.max_tokens)),
         parts_(static_cast<std::size_t>(ranks_.size)),
-        send_counts_(parts_.size()),
-        receive_counts_(parts_.size()) {
+        counts_(parts_.size()) {
     ranks_.shares = shares_;
     const index_t rows = most_rows(config_, slice_, context.limits);
     sent_ = Buffer<float>(own_rows(ranks_, rows) * qkv_floats(config_, slice_));
@@ -89,7 +88,7 @@ class PassQueries {
                                      {head_layout(config_, slice_.q_heads, slice_.kv_heads), attention_scale(config_),
                                       q_.matrix(step_.rows, q_size()), tasks_.tasks(), tasks_.blocks()},
                                      states);
-    worker.once([&] { send_back(states); });
+    worker.once([&] { send_back<B>(states); });
     merge_normalized<B>(worker, parts_, out);
   }
 
@@ -122,12 +121,12 @@ class PassQueries {
     worker.barrier();
   }
   void gather(index_t mine) {
-    for (index_t r = 0; r < ranks_.size; ++r)
-      send_counts_[static_cast<std::size_t>(r)] = rows_of(r).size() * row_size();
+    for (index_t r = 0; r < ranks_.size; ++r) counts_[static_cast<std::size_t>(r)] = rows_of(r).size() * row_size();
     comm_.allgather<float>(sent_.span().first(static_cast<std::size_t>(mine * row_size())),
-                           gathered_.span().first(static_cast<std::size_t>(step_.rows * row_size())), send_counts_);
+                           gathered_.span().first(static_cast<std::size_t>(step_.rows * row_size())), counts_);
   }
   /// States of each rank's rows to that rank; those of the own rows, one part from every stripe.
+  template <SimdBackend B>
   void send_back(const SoftmaxStates& states) {
     const index_t mine = rows_of(ranks_.rank).size();
     float* to = sent_states_.data();
@@ -136,15 +135,15 @@ class PassQueries {
       const RowSet rows = rows_of(static_cast<index_t>(r));
       const SoftmaxStates part = states_at(to, rows.size());
       for (index_t i = 0; i < rows.size(); ++i) {
-        std::copy_n(states.maximum.row(rows[i]), states.maximum.cols, part.maximum.row(i));
-        std::copy_n(states.sum.row(rows[i]), states.sum.cols, part.sum.row(i));
-        std::copy_n(states.output.row(rows[i]), states.output.cols, part.output.row(i));
+        copy_floats<B>(states.maximum.row(rows[i]), states.maximum.cols, part.maximum.row(i));
+        copy_floats<B>(states.sum.row(rows[i]), states.sum.cols, part.sum.row(i));
+        copy_floats<B>(states.output.row(rows[i]), states.output.cols, part.output.row(i));
       }
-      to += send_counts_[r] = rows.size() * state_size();
+      to += counts_[r] = rows.size() * state_size();
       parts_[r] = states_at(from, mine);
-      from += receive_counts_[r] = mine * state_size();
+      from += mine * state_size();
     }
-    comm_.alltoall<float>({sent_states_.data(), to}, send_counts_, {received_states_.data(), from}, receive_counts_);
+    comm_.deal<float>({sent_states_.data(), to}, counts_, {received_states_.data(), from});
   }
 
   Communicator comm_;
@@ -161,8 +160,7 @@ class PassQueries {
   Buffer<float> received_states_;
   std::vector<index_t> place_;  ///< row of each step row among the gathered ones
   std::vector<SoftmaxStates> parts_;
-  std::vector<index_t> send_counts_;
-  std::vector<index_t> receive_counts_;
+  std::vector<index_t> counts_;
   Step step_;
 };
 

@@ -79,7 +79,7 @@ class RingKv {
       const SoftmaxStates states{maximum_.matrix(q.rows, slice_.q_heads.size()),
                                  sum_.matrix(q.rows, slice_.q_heads.size()), output_.matrix(q.rows, q.cols)};
       const HeadLayout layout = head_layout(config_, slice_.q_heads, slice_.kv_heads);
-      worker.once([&] { pack(kv, cache, layer); });
+      worker.once([&] { pack<B>(kv, cache, layer); });
       reset<B>(worker, states);
       for (index_t turn = 0; turn < ranks_.size; ++turn) {
         Block& block = blocks_[static_cast<std::size_t>((ranks_.rank + ranks_.size - turn) % ranks_.size)];
@@ -93,7 +93,7 @@ class RingKv {
           if (!overlap_) send_on(block);
           in_flight_.wait();
           std::swap(here_, coming_);
-          for (Block& b : blocks_) aim(b);
+          aim(blocks_[static_cast<std::size_t>((ranks_.rank + ranks_.size - turn - 1) % ranks_.size)]);
         });
       }
       normalize<B>(worker, states, out);
@@ -160,19 +160,20 @@ class RingKv {
   }
 
   /// This rank's own block: the cached slots of its stripe, and the new rows of its tokens.
+  template <SimdBackend B>
   void pack(ConstActivations kv, const KvCache& cache, index_t layer) {
     const Block& block = blocks_[static_cast<std::size_t>(ranks_.rank)];
     for (const Part& part : block.parts) {
       float* to = here_.data() + part.row * row_size();
       for (index_t slot = 0; slot < part.cached; ++slot) {
         for (index_t h = 0; h < slice_.kv_heads.size(); ++h)
-          to = cache.load_key(layer, part.segment.sequence, h, slot, to);
+          to = load_key<B>(cache, layer, part.segment.sequence, h, slot, to);
         for (index_t h = 0; h < slice_.kv_heads.size(); ++h)
-          to = cache.load_value(layer, part.segment.sequence, h, slot, to);
+          to = load_value<B>(cache, layer, part.segment.sequence, h, slot, to);
       }
-      for (index_t i = 0; i < part.new_rows; ++i) to = std::copy_n(kv.row(part.first_new + i), row_size(), to);
+      for (index_t i = 0; i < part.new_rows; ++i) to = copy_floats<B>(kv.row(part.first_new + i), row_size(), to);
     }
-    for (Block& b : blocks_) aim(b);
+    aim(blocks_[static_cast<std::size_t>(ranks_.rank)]);
   }
   /// Passes the block that is here to the next rank, and takes the one that the rank before has.
   void send_on(const Block& block) {

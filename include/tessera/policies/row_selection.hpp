@@ -29,28 +29,35 @@ class RowSelection {
   ConstActivations select(Communicator& comm, ConstActivations x, std::span<const index_t> wanted, RowsOf&& rows_of) {
     const RowSet mine = rows_of(comm.rank());
     index_t sent = 0;
-    for (const index_t t : wanted)
-      if (mine.contains(t)) std::copy_n(x.row(mine.before(t)), cols_, sent_.data() + sent++ * cols_);
+    each_of(mine, wanted, [&](index_t i) {
+      std::copy_n(x.row(mine.before(wanted[static_cast<std::size_t>(i)])), cols_, sent_.data() + sent++ * cols_);
+    });
     for (std::size_t r = 0; r < counts_.size(); ++r) {
-      const RowSet rows = rows_of(static_cast<index_t>(r));
-      counts_[r] = cols_ * std::count_if(wanted.begin(), wanted.end(), [&](index_t t) { return rows.contains(t); });
+      counts_[r] = 0;
+      each_of(rows_of(static_cast<index_t>(r)), wanted, [&](index_t) { counts_[r] += cols_; });
     }
     const auto n = static_cast<index_t>(wanted.size());
     comm.allgather<float>(sent_.span().first(static_cast<std::size_t>(sent * cols_)),
                           received_.span().first(static_cast<std::size_t>(n * cols_)), counts_);
     const float* from = received_.data();
-    for (std::size_t r = 0; r < counts_.size(); ++r) {
-      const RowSet rows = rows_of(static_cast<index_t>(r));
-      for (index_t i = 0; i < n; ++i)
-        if (rows.contains(wanted[static_cast<std::size_t>(i)])) {
-          std::copy_n(from, cols_, ordered_.data() + i * cols_);
-          from += cols_;
-        }
-    }
+    for (std::size_t r = 0; r < counts_.size(); ++r)
+      each_of(rows_of(static_cast<index_t>(r)), wanted, [&](index_t i) {
+        std::copy_n(from, cols_, ordered_.data() + i * cols_);
+        from += cols_;
+      });
     return ordered_.matrix(n, cols_);
   }
 
  private:
+  /// Calls f(i) for each wanted[i] in `rows`, and looks at few others.
+  template <class F>
+  static void each_of(const RowSet& rows, std::span<const index_t> wanted, F&& f) {
+    for (const Range& run : rows.runs) {
+      auto at = std::lower_bound(wanted.begin(), wanted.end(), run.begin);
+      for (; at != wanted.end() && *at < run.end; ++at) f(at - wanted.begin());
+    }
+  }
+
   index_t cols_;
   Buffer<float> sent_;
   Buffer<float> received_;

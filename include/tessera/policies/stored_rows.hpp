@@ -55,4 +55,25 @@ void store_rows(Worker& worker, const Step& step, ConstActivations kv, std::span
   worker.barrier();
 }
 
+/// One key or value out of a cache as floats, or into it; returns what follows. What a policy packs and unpacks with:
+/// one thread calls them.
+template <SimdBackend B>
+float* load_key(const KvCache& cache, index_t layer, index_t sequence, index_t head, index_t slot, float* to) {
+  return cache.load_key(layer, sequence, head, slot, to);
+}
+template <SimdBackend B>
+float* load_value(const KvCache& cache, index_t layer, index_t sequence, index_t head, index_t slot, float* to) {
+  return cache.load_value(layer, sequence, head, slot, to);
+}
+template <SimdBackend B>
+const float* store_key(const KvCache& cache, index_t layer, index_t sequence, index_t head, index_t slot,
+                       const float* from) {
+  return cache.store_key(layer, sequence, head, slot, from);
+}
+template <SimdBackend B>
+const float* store_value(const KvCache& cache, index_t layer, index_t sequence, index_t head, index_t slot,
+                         const float* from) {
+  return cache.store_value(layer, sequence, head, slot, from);
+}
+
 }  // namespace tessera

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include <tessera/kernels/rows.hpp>
 #include <tessera/policies/attention_tasks.hpp>
 #include <tessera/policies/stored_rows.hpp>
 #include <tessera/policies/token_split.hpp>
@@ -71,8 +72,8 @@ class StripedKeys {
   template <class Softmax, SimdBackend B>
   void attend(Worker& worker, ConstActivations q, ConstActivations kv, KvCache& cache, index_t layer, Activations out) {
     worker.once([&] {
-      fetch_past(cache, layer);
-      send_new(kv, cache, layer);
+      fetch_past<B>(cache, layer);
+      send_new<B>(kv, cache, layer);
       tasks_.aim(staging_, 0);
     });
     store_rows<B>(worker, step_, kv, {}, mine().kv_heads, config_.head_dim, staging_, 0);
@@ -110,6 +111,7 @@ class StripedKeys {
   [[nodiscard]] Range provided(index_t r) const { return provided_[static_cast<std::size_t>(r)]; }
 
   /// New rows, of the heads that this rank provides, to the stripes that own their positions.
+  template <SimdBackend B>
   void send_new(ConstActivations kv, KvCache& cache, index_t layer) {
     const index_t head_dim = config_.head_dim;
     const Range heads = provided(comm_.rank());
@@ -119,24 +121,24 @@ class StripedKeys {
       each_new(r, [&](index_t row, index_t, index_t) {
         for (index_t h = heads.begin; h < heads.end; ++h) {
           const float* key = kv.row(row) + (h - mine().kv_heads.begin) * head_dim;
-          to = std::copy_n(key, head_dim, to);
-          to = std::copy_n(key + kv.cols / 2, head_dim, to);
+          to = copy_floats<B>(key, head_dim, to);
+          to = copy_floats<B>(key + kv.cols / 2, head_dim, to);
         }
       });
       send_counts_[static_cast<std::size_t>(r)] = to - begin;
     }
-    index_t owned = 0;
-    each_new(comm_.rank(), [&](index_t, index_t, index_t) { ++owned; });
+    const index_t owned = new_rows(comm_.rank());
     for (index_t r = 0; r < comm_.size(); ++r)
       receive_counts_[static_cast<std::size_t>(r)] = owned * provided(r).size() * 2 * head_dim;
     const float* from = exchange(to);
     for (index_t r = 0; r < comm_.size(); ++r)
       each_new(comm_.rank(), [&](index_t, index_t sequence, index_t position) {
-        from = store(from, provided(r), cache, layer, sequence, cache.layout().slot(position));
+        from = store<B>(from, provided(r), cache, layer, sequence, cache.layout().slot(position));
       });
   }
 
   /// The cached positions of the step's sequences, of this rank's heads, into the staging cache.
+  template <SimdBackend B>
   void fetch_past(const KvCache& cache, index_t layer) {
     index_t past = 0;
     for (const Segment& s : step_.segments) past += s.position;
@@ -148,20 +150,18 @@ class StripedKeys {
       const Range heads = slice_of(r).kv_heads;
       each_cached(comm_.rank(), [&](index_t sequence, index_t slot) {
         for (index_t h = heads.begin; h < heads.end; ++h) {
-          to = cache.load_key(layer, sequence, h, slot, to);
-          to = cache.load_value(layer, sequence, h, slot, to);
+          to = load_key<B>(cache, layer, sequence, h, slot, to);
+          to = load_value<B>(cache, layer, sequence, h, slot, to);
         }
       });
       send_counts_[static_cast<std::size_t>(r)] = to - begin;
-      index_t cached = 0;
-      each_cached(r, [&](index_t, index_t) { ++cached; });
-      receive_counts_[static_cast<std::size_t>(r)] = cached * mine().kv_heads.size() * 2 * head_dim;
+      receive_counts_[static_cast<std::size_t>(r)] = cached_rows(r) * mine().kv_heads.size() * 2 * head_dim;
     }
     const float* from = exchange(to);
     const Range all{0, mine().kv_heads.size()};
     for (index_t r = 0; r < comm_.size(); ++r)
       each_cached(r, [&](index_t sequence, index_t slot) {
-        from = store(from, all, staging_, 0, sequence, stripe(r).position(sequence, slot));
+        from = store<B>(from, all, staging_, 0, sequence, stripe(r).position(sequence, slot));
       });
   }
 
@@ -173,21 +173,39 @@ class StripedKeys {
                           receive_counts_);
     return received_.data();
   }
+  template <SimdBackend B>
   const float* store(const float* from, Range heads, const KvCache& cache, index_t layer, index_t sequence,
                      index_t slot) const {
     for (index_t h = heads.begin; h < heads.end; ++h) {
-      from = cache.store_key(layer, sequence, h, slot, from);
-      from = cache.store_value(layer, sequence, h, slot, from);
+      from = store_key<B>(cache, layer, sequence, h, slot, from);
+      from = store_value<B>(cache, layer, sequence, h, slot, from);
     }
     return from;
   }
 
-  /// Calls f(row, sequence, position) for the new rows that stripe `r` owns.
+  /// Calls f(row, sequence, position) for the new rows that stripe `r` owns, and looks at no others: over all stripes,
+  /// once at each row.
   template <class F>
   void each_new(index_t r, F&& f) const {
+    const CacheLayout theirs = stripe(r);
+    for (const Segment& s : step_.segments) {
+      const index_t end = theirs.slots(s.sequence, s.position + s.count);
+      for (index_t slot = theirs.slots(s.sequence, s.position); slot < end; ++slot) {
+        const index_t position = theirs.position(s.sequence, slot);
+        f(s.row + position - s.position, s.sequence, position);
+      }
+    }
+  }
+  [[nodiscard]] index_t new_rows(index_t r) const {
+    index_t rows = 0;
     for (const Segment& s : step_.segments)
-      for (index_t i = 0; i < s.count; ++i)
-        if (stripe(r).owns(s.sequence, s.position + i)) f(s.row + i, s.sequence, s.position + i);
+      rows += stripe(r).slots(s.sequence, s.position + s.count) - stripe(r).slots(s.sequence, s.position);
+    return rows;
+  }
+  [[nodiscard]] index_t cached_rows(index_t r) const {
+    index_t rows = 0;
+    for (const Segment& s : step_.segments) rows += stripe(r).slots(s.sequence, s.position);
+    return rows;
   }
   /// Calls f(sequence, slot) for what stripe `r` has cached of the step's sequences.
   template <class F>

@@ -66,12 +66,12 @@ class TokensToHeads {
 
   template <class Softmax, SimdBackend B>
   void attend(Worker& worker, ConstActivations q, ConstActivations kv, KvCache& cache, index_t layer, Activations out) {
-    worker.once([&] { to_heads(q, kv); });
+    worker.once([&] { to_heads<B>(q, kv); });
     const ConstActivations all = received_.matrix(step_.rows, row_size(mine()));
     const Activations attended = attended_.matrix(step_.rows, q_size(mine()));
     keys_.template attend<Softmax, B>(worker, all.col_range({0, q_size(mine())}),
                                       all.col_range({q_size(mine()), all.cols}), cache, layer, attended);
-    worker.once([&] { to_tokens(attended, out); });
+    worker.once([&] { to_tokens<B>(attended, out); });
   }
 
  private:
@@ -102,6 +102,7 @@ class TokensToHeads {
   [[nodiscard]] index_t row_size(const WeightSlice& slice) const { return qkv_floats(config_, slice); }
 
   /// Rows of this rank, [q | k | v] of the heads of each rank, to that rank.
+  template <SimdBackend B>
   void to_heads(ConstActivations q, ConstActivations kv) {
     const index_t head_dim = config_.head_dim;
     float* to = sent_.data();
@@ -110,9 +111,9 @@ class TokensToHeads {
       const index_t keys = slice.kv_heads.begin * head_dim;
       const index_t width = slice.kv_heads.size() * head_dim;
       for (index_t t = 0; t < q.rows; ++t) {
-        to = std::copy_n(q.row(t) + slice.q_heads.begin * head_dim, q_size(slice), to);
-        to = std::copy_n(kv.row(t) + keys, width, to);
-        to = std::copy_n(kv.row(t) + kv.cols / 2 + keys, width, to);
+        to = copy_floats<B>(q.row(t) + slice.q_heads.begin * head_dim, q_size(slice), to);
+        to = copy_floats<B>(kv.row(t) + keys, width, to);
+        to = copy_floats<B>(kv.row(t) + kv.cols / 2 + keys, width, to);
       }
       send_counts_[static_cast<std::size_t>(r)] = q.rows * row_size(slice);
       receive_counts_[static_cast<std::size_t>(r)] = ranks_.part(step_.rows, r).size() * row_size(mine());
@@ -122,6 +123,7 @@ class TokensToHeads {
                           receive_counts_);
   }
   /// What this rank's heads found, back to the ranks that keep the rows.
+  template <SimdBackend B>
   void to_tokens(ConstActivations attended, Activations out) {
     for (index_t r = 0; r < ranks_.size; ++r) {
       send_counts_[static_cast<std::size_t>(r)] = ranks_.part(step_.rows, r).size() * attended.cols;
@@ -132,7 +134,7 @@ class TokensToHeads {
     const float* from = received_.data();
     for (const WeightSlice& slice : slices_)
       for (index_t t = 0; t < out.rows; ++t, from += q_size(slice))
-        std::copy_n(from, q_size(slice), out.row(t) + slice.q_heads.begin * config_.head_dim);
+        copy_floats<B>(from, q_size(slice), out.row(t) + slice.q_heads.begin * config_.head_dim);
   }
 
   Communicator comm_;
