@@ -95,6 +95,10 @@ TEST_CASE("kernels of cost owe what the formula says, and touch no operand") {
         [&](Worker& worker) { OnlineSoftmax::attend<CostBackend>(worker, problem, Activations(floats, 2, 32)); });
   });
   CHECK(attention == Approx(1e-6 + 2.0 * 51 * 2 * 8 * 4 / 0.8e8).epsilon(1e-12));  // reads 51 keys of two heads
+  const double copied = owed_for([&] {
+    if (copy_floats<CostBackend>(floats, 1000, floats + 2000) != floats + 3000) throw Error("another end");
+  });
+  CHECK(copied == Approx(4000 / 1e7).epsilon(1e-12));
   ::munmap(forbidden, 1 << 20);
 }
 

@@ -34,7 +34,9 @@ namespace tessera::simulated {
     m.name = json.at("name").get<std::string>();
     m.threads = static_cast<int>(number("threads", json));
     m.flops = number("flops", json), m.memory = number("memory", json);
-    m.copy = number("copy", json), m.start = number("start", json);
+    m.copy = number("copy", json);
+    m.cached_copy = json.contains("cached_copy") ? number("cached_copy", json) : m.copy;
+    m.start = json.contains("start") ? number("start", json) : number("start_of_thread", kernels) * m.threads;
     m.products = share("products"), m.attention = share("attention");
     m.reading = number("reading", kernels), m.reading_keys = number("reading_keys", kernels);
     return m;

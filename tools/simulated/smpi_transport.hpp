@@ -124,6 +124,11 @@ class SmpiTransport {
     if (!is_nowhere(static_cast<index_t>(sum.size_bytes()) * count)) sum_in_rank_order(count, terms, sum);
   }
 
+  /// See PackingCollectives: what travels in rounds is so little that a cache holds it.
+  void packed(index_t bytes) {
+    account_of_actor().spend(cached_copying_seconds(account_of_actor().machine, static_cast<double>(bytes)));
+  }
+
   [[nodiscard]] SmpiTransport split(int color, int key) {
     settle_account();
     MPI_Comm part = MPI_COMM_NULL;
@@ -193,6 +198,7 @@ class SmpiTransport {
   int machine_ = 0;
 };
 
-static_assert(SummingCollectives<SmpiTransport> && MachineAwareCollectives<SmpiTransport>);
+static_assert(SummingCollectives<SmpiTransport> && PackingCollectives<SmpiTransport> &&
+              MachineAwareCollectives<SmpiTransport>);
 
 }  // namespace tessera::simulated

@@ -68,6 +68,12 @@ concept SummingCollectives = Collectives<C> && requires(C& c, int count, const f
   c.sum_terms(count, terms, sum);
 };
 
+/// A transport that wants to know what one thread copies around its moves, to pack them and to take them apart.
+template <class C>
+concept PackingCollectives = Collectives<C> && requires(C& c, index_t bytes) {
+  c.packed(bytes);
+};
+
 /// A transport that knows which of its ranks can share memory: those with the same `machine()`.
 template <class C>
 concept MachineAwareCollectives = Collectives<C> && requires(const C& c) {

@@ -104,7 +104,7 @@ class RankOrderOperations final : public Operations {
   [[nodiscard]] int start_deal(std::span<const std::byte> send, std::span<const index_t> counts,
                                std::span<std::byte> receive) override {
     check_counts("deal", rank_, size_, counts, static_cast<index_t>(send.size()));
-    const auto [id, op] = claim(Collective::alltoall, static_cast<index_t>(send.size()));
+    const auto [id, op] = claim(Collective::deal, static_cast<index_t>(send.size()));
     require(static_cast<index_t>(receive.size()) == counts[at(rank_)] * size_, "deal: expected room for ",
             counts[at(rank_)], " bytes of each of ", size_, " ranks, found ", receive.size());
     op.counts.assign(counts.begin(), counts.end());
@@ -160,6 +160,7 @@ class RankOrderOperations final : public Operations {
       deadline_.finish(collectives_, op.ticket, op.kind, op.bytes);
       if (op.in_rounds) {
         op.route.unpack();
+        packed(static_cast<index_t>(op.route.received().size()));
         op.in_rounds = !op.route.done();
       }
       if (op.in_rounds)
@@ -246,6 +247,7 @@ class RankOrderOperations final : public Operations {
   [[nodiscard]] Ticket next_round(Operation& op) {
     op.in_rounds = true;
     op.route.pack();
+    packed(static_cast<index_t>(op.route.sent().size()));
     wire_bytes_ += static_cast<index_t>(op.route.sent().size());
     return collectives_.start_alltoall(op.route.sent(), op.route.send_counts(), op.route.received(),
                                        op.route.receive_counts());
@@ -263,6 +265,10 @@ class RankOrderOperations final : public Operations {
       const auto terms = op.memory.floats(mine * size_);
       return begin(id, Stage::gathered_slice_terms, deal(op, std::as_bytes(inout), std::as_writable_bytes(terms)));
     }
+  }
+
+  void packed(index_t bytes) {
+    if constexpr (PackingCollectives<C>) collectives_.packed(bytes);
   }
 
   void sum_terms(const float* terms, std::span<float> sum) {

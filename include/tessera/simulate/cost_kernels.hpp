@@ -86,6 +86,14 @@ void add_rows(Worker&, Activations x, ConstActivations) {
 }
 
 template <CostModel B>
+struct Packing<B> {
+  static float* copy(const float*, index_t n, float* to) {
+    B::account().spend(copying_seconds(B::account().machine, detail::float_bytes_of(1, n)));
+    return to + n;
+  }
+};
+
+template <CostModel B>
 void widen_row(const WeightView& table, index_t, float*) {
   B::account().spend(detail::float_bytes_of(1, table.cols) / B::account().machine.memory);
 }
@@ -103,6 +111,25 @@ void store_rows(Worker&, const Step& step, ConstActivations, std::span<const ind
   for (const Segment& s : step.segments)
     stored += layout.slots(s.sequence, s.position + s.count) - layout.slots(s.sequence, s.position);
   detail::stream<B>(2 * detail::float_bytes_of(stored, 2 * layout.kv_heads.size() * head_dim));
+}
+
+template <CostModel B>
+float* load_key(const KvCache& cache, index_t, index_t, index_t, index_t, float* to) {
+  return copy_floats<B>(nullptr, cache.head_dim(), to);
+}
+template <CostModel B>
+float* load_value(const KvCache& cache, index_t, index_t, index_t, index_t, float* to) {
+  return copy_floats<B>(nullptr, cache.head_dim(), to);
+}
+template <CostModel B>
+const float* store_key(const KvCache& cache, index_t, index_t, index_t, index_t, const float* from) {
+  B::account().spend(copying_seconds(B::account().machine, detail::float_bytes_of(1, cache.head_dim())));
+  return from + cache.head_dim();
+}
+template <CostModel B>
+const float* store_value(const KvCache& cache, index_t layer, index_t sequence, index_t head, index_t slot,
+                         const float* from) {
+  return store_key<B>(cache, layer, sequence, head, slot, from);
 }
 
 template <CostModel B>

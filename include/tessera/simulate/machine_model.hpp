@@ -45,14 +45,15 @@ class Share {
 struct MachineModel {
   std::string name = "unnamed";
   int threads = 1;
-  double flops = 1e9;       ///< f32 operations a second, a fused pair counts two
-  double memory = 1e9;      ///< bytes a second that all threads read together
-  double copy = 1e9;        ///< bytes a second that one thread reads and writes
-  double start = 0;         ///< seconds until all threads are at work, and together again
-  Share products;           ///< of flops, by rows of the input
-  Share attention;          ///< of flops, by queries that see the same keys
-  double reading = 1;       ///< of memory, by products
-  double reading_keys = 1;  ///< of memory, by attention
+  double flops = 1e9;        ///< f32 operations a second, a fused pair counts two
+  double memory = 1e9;       ///< bytes a second that all threads read together
+  double copy = 1e9;         ///< bytes a second that one thread copies from memory to memory
+  double cached_copy = 1e9;  ///< the same of little, that stays in its cache
+  double start = 0;          ///< seconds until all threads are at work, and together again
+  Share products;            ///< of flops, by rows of the input
+  Share attention;           ///< of flops, by queries that see the same keys
+  double reading = 1;        ///< of memory, by products
+  double reading_keys = 1;   ///< of memory, by attention
 };
 
 /// out [rows, outputs] = x [rows, inputs] weight^T, with a weight of `bytes`: multiplying, or weight, x and out through
@@ -91,5 +92,8 @@ struct MachineModel {
 
 /// `bytes` copied by one thread while the others wait.
 [[nodiscard]] inline double copying_seconds(const MachineModel& m, double bytes) { return bytes / m.copy; }
+[[nodiscard]] inline double cached_copying_seconds(const MachineModel& m, double bytes) {
+  return bytes / m.cached_copy;
+}
 
 }  // namespace tessera
