@@ -1,7 +1,5 @@
 // Writes text, one token after another, on any number of ranks:
 //   mpiexec.mpich -n 2 build/examples/example_generate --model examples/demo-model --chat --prompt tessera
-#include <chrono>
-
 #include <fmt/format.h>
 
 #include "program/command_line.hpp"
@@ -48,14 +46,12 @@ int main(int argc, char** argv) {
       });
       model->truncate(0, 0);
     }
-    const auto start = std::chrono::steady_clock::now();
+    const std::int64_t start = trace_clock();
     const auto show = [&](const std::string& text) {
       if (comm.rank() == 0) fmt::print("{}", text), std::fflush(stdout);
     };
     double first_token = 0;
-    const auto seconds = [&] {
-      return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    };
+    const auto seconds = [&] { return static_cast<double>(trace_clock() - start) / 1e9; };
     std::vector<token_t> generated;
     program::TextStream stream(opened.tokenizer ? &*opened.tokenizer : nullptr, model->config().eos_token_ids);
     generate_greedily(*model, 0, ids, max_new_tokens, [&](token_t id) {

@@ -5,6 +5,7 @@ usage: simulate_test.py ROOT BUILD. Status 77 (skipped) where the build has no s
 """
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,6 +55,20 @@ home = rows('--model-preset', 'qwen3-0.6b', '--platform', 'home', '--ranks', '8'
 wire = allreduce / (0.94e9 / 8)
 check('what travels takes its bytes over the bandwidth, and some latency',
       wire <= home['seconds_communication'] <= 1.2 * wire + 28 * 2 * 12 * 3e-4, home['seconds_communication'], wire)
+
+# The examples' own text, on ranks and kernels that are simulated: their seconds are simulated ones.
+for program in ['example_generate', 'example_qwen3_prefill']:
+    if not os.path.exists(os.path.join(build, 'tools/simulated', program + '.so')):
+        continue
+    seconds = []
+    for platform in ['home', '10gbe']:
+        ran = simulate('--program', program, '--platform', platform, '--ranks', '4', '--', '--model',
+                       os.path.join(root, 'test/golden/qwen3-tiny'), '--input-ids', '1,2,3,4,5', '--parallel-strategy', 'sequence',
+                       *(['--max-new-tokens', '3'] if program == 'example_generate' else []))
+        check(f'{program} on {platform} ends well', ran.returncode == 0, ran.stderr)
+        found = re.search(r'(?:seconds|prefill): ([0-9.]+)', ran.stderr)
+        seconds.append(float(found.group(1)) if found else 0)
+    check(f'{program}: a faster network takes less time', 0 < seconds[1] < seconds[0], seconds)
 
 for words, said, status in [
         (['--platform', 'nowhere'], 'platform nowhere: expected one of 100g-fat-tree, 10gbe,', 2),
