@@ -279,6 +279,20 @@ void gemv_slice(benchmark::State& state, const Pool& pool, const Shape& shape, i
   state.counters["%_of_contiguous"] = bench::median(shares);
 }
 
+/// What a kernel takes that has nothing to do: all threads meet at its end. An iteration is so many of them.
+constexpr int meetings = 1000;
+void start(benchmark::State& state, int threads) {
+  Team team(threads);
+  const double seconds = bench::median_seconds(state, [&] {
+    return program::shortest(1, [&] {
+      team.run([](Worker& worker) {
+        for (int i = 0; i < meetings; ++i) worker.barrier();
+      });
+    });
+  });
+  state.counters["us_of_a_kernel"] = 1e6 * seconds / meetings;
+}
+
 DType dtype_named(const std::string& name) {
   for (const DType dtype : {DType::bf16, DType::f16, DType::f32, DType::int8_blocks, DType::int4_blocks})
     if (name_of(dtype) == name) return dtype;
@@ -300,6 +314,9 @@ void run(const Options& options, const bench::CommonOptions& common) {
     return benchmark::RegisterBenchmark(name.c_str(), f)->Unit(benchmark::kMicrosecond);
   };
   for (const int threads : common.threads) {
+    add(concat("start/threads:", threads), [threads](benchmark::State& state) {
+      start(state, threads);
+    })->UseManualTime();
     for (const Shape& shape : shapes) {
       for (const index_t tokens : {1, 4, 16, 17, 32, 64, 128, 512})
         add(concat("gemm/", options.dtype, "/", shape.name, "/tokens:", tokens, "/threads:", threads),

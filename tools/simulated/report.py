@@ -21,9 +21,11 @@ FIELDS = ['platform', 'model', 'phase', 'prompt_len', 'world_size', 'parallel_st
 WITHIN = 1.10  # of the best: a choice that counts as right
 
 
-def sweep(simulate, build, file):
-    """Writes all rows, with FIELDS, as many at a time as there are cores; what policies refuse is left out."""
-    cells = [(model, platform, *each) for model in MODELS for platform in PLATFORMS for each in SWEEPS]
+def sweep(simulate, build, file, models):
+    """Writes all rows of these models, with FIELDS, as many at a time as there are cores, beside those of the others that are
+    there; what policies refuse is left out."""
+    cells = [(model, platform, *each) for model in models for platform in PLATFORMS for each in SWEEPS]
+    kept = [row for row in read_csv(file) if row['model'] not in models] if file.is_file() else []
 
     def run(cell):
         model, platform, phase, lengths, strategies = cell
@@ -40,6 +42,7 @@ def sweep(simulate, build, file):
     with open(file, 'w', newline='') as out, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         writer = csv.DictWriter(out, FIELDS, lineterminator='\n')
         writer.writeheader()
+        writer.writerows(kept)
         for rows in pool.map(run, cells):
             for row in rows:
                 writer.writerow({k: f'{v:.4g}' if isinstance(v, float) else v for k, v in row.items()})
@@ -144,13 +147,14 @@ def draw(rows, folder):
         plt.close(fig)
 
 
-def write_report(simulate, build, page, again):
-    """Writes rows, pictures, and the part of the page between its marks; `again`: of the rows that are there."""
+def write_report(simulate, build, page, again, model):
+    """Writes rows, pictures, and the part of the page between its marks; `again`: of the rows that are there; of one model, or
+    of all."""
     folder = page.parent / 'scaling'
     folder.mkdir(exist_ok=True)
     file = folder / 'rows.csv'
     if not again:
-        sweep(simulate, build, file)
+        sweep(simulate, build, file, [model] if model else MODELS)
     rows = read_csv(file)
     draw(rows, folder)
     begin, end = '<!-- tools/simulate --report writes from here -->\n', '<!-- to here -->\n'
