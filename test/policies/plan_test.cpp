@@ -134,9 +134,11 @@ TEST_CASE("ranks that share the heads in decode project each once, and no rank h
     for (index_t ranks = 1; ranks <= 64; ++ranks) {
       INFO(heads << " and " << kv_heads << " heads, " << ranks << " ranks");
       std::vector<int> q(static_cast<std::size_t>(heads), 0), kv(static_cast<std::size_t>(kv_heads), 0);
-      index_t most = 0;
+      index_t most = 0, next_kv_head = 0;
       for (index_t r = 0; r < ranks; ++r) {
         const WeightSlice slice = Helix::plan(config, {r, ranks}, 1).slice;
+        CHECK(slice.kv_heads.begin == next_kv_head);  // in the order of the ranks
+        next_kv_head = slice.kv_heads.end;
         for (index_t h = slice.q_heads.begin; h < slice.q_heads.end; ++h) ++q.at(static_cast<std::size_t>(h));
         for (index_t h = slice.kv_heads.begin; h < slice.kv_heads.end; ++h) ++kv.at(static_cast<std::size_t>(h));
         most = std::max(most, slice.q_heads.size() + slice.kv_heads.size());

@@ -89,6 +89,8 @@ check('--use-kv-cache', [r['kv_cache'] for r in rows('--phase', 'decode', '--use
 
 result = run('--model', MODEL, '--verify', '1,2,3', '--threads', '1', ranks=2)
 check('--verify IDS', result.returncode == 0 and '3 ids' in result.stdout and 'verified' in result.stdout, result.stdout)
+result = run('--model', MODEL, '--verify', '1,2,3', '--weights', 'int8', '--threads', '1')
+check('--verify of weights in blocks', result.returncode == 0 and 'root mean square' in result.stdout, result.stdout)
 result = run('--model', os.path.join(MODEL, 'model.safetensors'), '--verify')
 check('--verify of its own ids, and the file itself as the model', result.returncode == 0 and '18 ids' in result.stdout,
       result.stdout + result.stderr)

@@ -1,8 +1,7 @@
 #pragma once
 // Attention of a few queries: dot products along the head, and sums of value rows. The keys and values are read once,
 // in order and as the cache stores them, for up to four queries at a time, which is what decoding from memory needs.
-// What is read some KB later is prefetched: a processor's own prefetching stops at the end of a page of 4 KiB, and is
-// about half as fast here (`key_layout_bench`).
+// What is read some KB later is prefetched: a processor's own prefetching stops at the end of a page of 4 KiB.
 
 #include <algorithm>
 

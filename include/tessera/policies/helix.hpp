@@ -138,14 +138,17 @@ class HelixOn {
   [[nodiscard]] static constexpr Range within(Range heads, Range part) {
     return {heads.begin + part.begin, heads.begin + part.end};
   }
-  /// Heads that number `r` of the group projects, counted within the group. Of few heads the first ranks have one more,
-  /// or all: KV heads are dealt from the other end, so that nobody has both. (A query head has as many weights as a KV
+  /// Heads that number `r` of the group projects, counted within the group. Of query heads that do not divide the first
+  /// ranks have one more, of KV heads the last, so that nobody has both. (A query head has as many weights as a KV
   /// head: q_proj and o_proj, or k_proj and v_proj.) Shares say what a rank can do, and are kept to.
   [[nodiscard]] static constexpr Range q_part_of(const WeightSlice& group, const Ranks& ranks, index_t r) {
     return ranks.part(group.q_heads.size(), r);
   }
   [[nodiscard]] static constexpr Range kv_part_of(const WeightSlice& group, const Ranks& ranks, index_t r) {
-    return ranks.part(group.kv_heads.size(), ranks.shares.empty() ? ranks.size - 1 - r : r);
+    const index_t heads = group.kv_heads.size();
+    if (!ranks.shares.empty()) return ranks.part(heads, r);
+    const Range mirrored = ranks.part(heads, ranks.size - 1 - r);
+    return {heads - mirrored.end, heads - mirrored.begin};
   }
   [[nodiscard]] Range q_part(index_t r) const { return q_part_of(group_, mesh_.outer, r); }
   [[nodiscard]] Range kv_part(index_t r) const { return kv_part_of(group_, mesh_.outer, r); }
