@@ -86,9 +86,23 @@ def rows_of(encode, weights):
     return np.stack(integers), scales[:, 0] if scales.shape[1] == 1 else scales, np.stack(decoded)
 
 
+def in_groups(integers, scales):
+    """As they lie in memory: [rows / 16, blocks, units, 16, 4] and [rows / 16, blocks, planes, 16], filled up with zeros."""
+    blocks, planes = scales.shape[-1], scales.shape[1] if scales.ndim == 3 else 1
+    rows = -(-len(integers) // 16) * 16
+
+    def of_rows(array, *shape):
+        filled = np.zeros((rows, *shape), array.dtype)
+        filled[: len(array)] = array.reshape(len(array), *shape)
+        return filled.reshape(rows // 16, 16, *shape)
+
+    units = of_rows(integers, blocks, integers.shape[1] // blocks // 4, 4)
+    return np.ascontiguousarray(units.transpose(0, 2, 3, 1, 4)), np.ascontiguousarray(of_rows(scales, planes, blocks).transpose(0, 3, 2, 1))
+
+
 def main():
     random = np.random.default_rng(8)
-    weights = random.normal(0, 0.02, (5, 3 * BLOCK)).astype(F)
+    weights = random.normal(0, 0.02, (18, 3 * BLOCK)).astype(F)
     weights[1, :BLOCK] = 0  # a block of zeros
     weights[1, BLOCK:] = 0.25  # blocks of one value
     weights[2, 7] = 1.5  # an outlier
@@ -96,7 +110,8 @@ def main():
     weights[4] *= F(1e-5)  # scales below the least normal f16
     tensors = {"w": weights}
     for name, encode in (("int8", int8), ("int4", int4)):
-        tensors[name], tensors[name + "_scale"], tensors[name + "_decoded"] = rows_of(encode, weights)
+        integers, scales, tensors[name + "_decoded"] = rows_of(encode, weights)
+        tensors[name], tensors[name + "_scale"] = in_groups(integers, scales)
     save_file(tensors, sys.argv[1])
 
 

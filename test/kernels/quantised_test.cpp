@@ -16,12 +16,11 @@ namespace {
 struct BlockWeight {
   template <BlockFormat F>
   BlockWeight(F, const std::vector<float>& values, index_t rows, index_t cols)
-      : integers(rows * bytes_of(F::dtype, cols)),
-        scales(rows * F::planes * cols / weight_block * static_cast<index_t>(sizeof(f16_t))),
+      : integers(BlockMatrix<F>{rows, cols}.integers()),
+        scales(BlockMatrix<F>{rows, cols}.scales() * static_cast<index_t>(sizeof(f16_t))),
         view{integers.as<std::uint8_t>(), F::dtype, rows, cols, cols, scales.as<f16_t>(), Arithmetic::int8} {
     for (index_t r = 0; r < rows; ++r)
-      encode_row<F>(values.data() + r * cols, cols, integers.as<std::uint8_t>() + r * bytes_of(F::dtype, cols),
-                    scales.as<f16_t>() + r * view.scale_stride());
+      encode_row<F>(values.data() + r * cols, cols, r, integers.as<std::uint8_t>(), scales.as<f16_t>());
   }
 
   FencedMemory integers, scales;

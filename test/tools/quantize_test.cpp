@@ -39,11 +39,12 @@ void hold_to_conversion_at_load(const fs::path& folder, const WeightFormats& for
   const auto hold = [](const WeightView& a, const WeightView& b) {
     REQUIRE(a.dtype == b.dtype);
     CHECK(reinterpret_cast<std::uintptr_t>(a.data) % 64 == 0);
-    CHECK(same_bytes(a.data, b.data, bytes_of(a.dtype, a.rows * a.cols)));
+    const index_t rows = is_blocks(a.dtype) ? a.groups() * group_rows : a.rows;
+    CHECK(same_bytes(a.data, b.data, bytes_of(a.dtype, rows * a.cols)));
     REQUIRE((a.scales == nullptr) == (b.scales == nullptr));
     if (a.scales == nullptr) return;
     CHECK(reinterpret_cast<std::uintptr_t>(a.scales) % 64 == 0);
-    CHECK(same_bytes(a.scales, b.scales, a.rows * a.scale_stride() * static_cast<index_t>(sizeof(f16_t))));
+    CHECK(same_bytes(a.scales, b.scales, a.groups() * a.scales_of(a.cols) * static_cast<index_t>(sizeof(f16_t))));
   };
   hold(found.embedding, expected.embedding);
   hold(found.lm_head, expected.lm_head);

@@ -28,16 +28,12 @@ double best_seconds(const ModelConfig& m, CacheType stored, const WeightBytes& w
 }  // namespace
 
 WeightBytes bytes_of(const ModelWeights& weights) {
-  const auto bytes = [](const WeightView& w) {
-    const index_t scales = w.scales == nullptr ? 0 : w.rows * w.scale_stride() * static_cast<index_t>(sizeof(f16_t));
-    return static_cast<double>(bytes_of(w.dtype, w.rows * w.cols) + scales);
-  };
   WeightBytes sum;
   for (const LayerWeights& layer : weights.layers)
     for (const WeightView* w : {&layer.q_proj, &layer.k_proj, &layer.v_proj, &layer.o_proj, &layer.gate_proj,
                                 &layer.up_proj, &layer.down_proj})
-      sum.layers += bytes(*w);
-  sum.lm_head = bytes(weights.lm_head);
+      sum.layers += static_cast<double>(w->bytes());
+  sum.lm_head = static_cast<double>(weights.lm_head.bytes());
   return sum;
 }
 

@@ -64,7 +64,7 @@ void write_shard(const fs::path& path, const WeightSource& source, const std::ve
   std::vector<TensorRows> chunks;
   for (const Conversion& conversion : conversions) {
     const auto [rows, cols] = rows_and_cols(conversion.tensor);
-    const index_t step = std::max<index_t>(1, elements_at_once / cols);
+    const index_t step = std::max<index_t>(1, elements_at_once / cols / group_rows) * group_rows;
     for (index_t begin = 0; begin < rows; begin += step)
       chunks.push_back({&conversion, tensors.size(), {begin, std::min(rows, begin + step)}});
     tensors.insert(tensors.end(), conversion.written.begin(), conversion.written.end());

@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <concepts>
+#include <cstring>
 #include <string_view>
 
 #include <tessera/core/view.hpp>
@@ -13,7 +14,7 @@
 namespace tessera {
 
 /// A format of blocks. `encode` turns 32 weights into `bytes` bytes and `planes` f16 numbers (a scale, and a minimum
-/// where there are two); `decode` turns them back.
+/// where there are two); `decode` turns them back. Where they lie in a matrix: WeightView.
 /// Law: a block is encoded by itself, so rows and whole blocks of columns of an encoded matrix are the encoding of
 /// those of the matrix. Encoding what was decoded changes a weight by rounding of the scale only. For weights below
 /// 2^22 that are not all denormal an element is off by half a step at most, (max |w|) / 254 in 8 bits and (max - min) /
@@ -23,9 +24,8 @@ concept BlockFormat = requires(const float* weights, float* decoded, std::uint8_
                                const std::uint8_t* from, const f16_t* by) {
   { F::name } -> std::convertible_to<std::string_view>;
   requires is_blocks(F::dtype) && F::bytes == bytes_of(F::dtype, weight_block) && F::planes >= 1;
-  // Plane p of the block's scales is scales[p * plane_stride].
-  { F::encode(weights, integers, scales, index_t{}) } -> std::same_as<void>;
-  { F::decode(from, by, index_t{}, decoded) } -> std::same_as<void>;
+  { F::encode(weights, integers, scales) } -> std::same_as<void>;
+  { F::decode(from, by, decoded) } -> std::same_as<void>;
 };
 
 /// What a weight is kept as: one of the formats of blocks, or as the file has it.
@@ -58,7 +58,7 @@ struct Int8Blocks {
   static constexpr index_t bytes = weight_block;
   static constexpr index_t planes = 1;
 
-  static void encode(const float* weights, std::uint8_t* integers, f16_t* scales, index_t) {
+  static void encode(const float* weights, std::uint8_t* integers, f16_t* scales) {
     float largest = 0;
     float zero = 0;  // stays one unless a weight is infinite or not a number
     for (index_t i = 0; i < weight_block; ++i) {
@@ -74,7 +74,7 @@ struct Int8Blocks {
       integers[i] = static_cast<std::uint8_t>(static_cast<std::int8_t>(q));
     }
   }
-  static void decode(const std::uint8_t* integers, const f16_t* scales, index_t, float* weights) {
+  static void decode(const std::uint8_t* integers, const f16_t* scales, float* weights) {
     const float scale = to_float(*scales);
     for (index_t i = 0; i < weight_block; ++i)
       weights[i] = scale * static_cast<float>(static_cast<std::int8_t>(integers[i]));
@@ -92,7 +92,7 @@ struct Int4Blocks {
   /// Searches for the scale and minimum of least squared error: ranges that leave out outer weights, each followed by
   /// least squares of the weights over the integers that it gives. On normal weights the error is 10 % below that of
   /// the plain range, and 14 % below that of 16 levels around zero.
-  static void encode(const float* weights, std::uint8_t* integers, f16_t* scales, index_t plane_stride) {
+  static void encode(const float* weights, std::uint8_t* integers, f16_t* scales) {
     const auto [low, high] = std::minmax_element(weights, weights + weight_block);
     Block best;
     for (int a = 0; a < ranges; ++a)
@@ -107,13 +107,13 @@ struct Int4Blocks {
         }
       }
     scales[0] = best.scale;
-    scales[plane_stride] = best.minimum;
+    scales[1] = best.minimum;
     for (std::size_t i = 0; i < bytes; ++i)
       integers[i] = static_cast<std::uint8_t>(static_cast<int>(best.q[i]) | static_cast<int>(best.q[i + bytes]) << 4);
   }
-  static void decode(const std::uint8_t* integers, const f16_t* scales, index_t plane_stride, float* weights) {
+  static void decode(const std::uint8_t* integers, const f16_t* scales, float* weights) {
     const float scale = to_float(scales[0]);
-    const float minimum = to_float(scales[plane_stride]);
+    const float minimum = to_float(scales[1]);
     for (index_t i = 0; i < bytes; ++i) {
       weights[i] = minimum + scale * static_cast<float>(integers[i] & 15);
       weights[i + bytes] = minimum + scale * static_cast<float>(integers[i] >> 4);
@@ -190,7 +190,30 @@ decltype(auto) with_format_named(std::string_view name, F&& f) {
   return f(Stored{});
 }
 
-/// Row `row` of a stored weight in f32, one number at a time: for conversion, not for products.
+namespace detail {
+
+/// Units of four bytes of a block, `group_rows` of them apart in a matrix, and its scales likewise.
+template <BlockFormat F>
+struct LooseBlock {
+  std::array<std::uint8_t, F::bytes> integers;
+  std::array<f16_t, F::planes> scales;
+
+  static constexpr index_t unit = 4;
+
+  /// Calls f(place in the block, place in the group's integers) for the units of row `row` of a group.
+  template <class Each>
+  static void each_unit(index_t block, index_t row, Each&& f) {
+    for (index_t u = 0; u < F::bytes; u += unit) f(u, (block * F::bytes + u) * group_rows + row * unit);
+  }
+  template <class Each>
+  static void each_plane(index_t block, index_t row, Each&& f) {
+    for (index_t p = 0; p < F::planes; ++p) f(static_cast<std::size_t>(p), (block * F::planes + p) * group_rows + row);
+  }
+};
+
+}  // namespace detail
+
+/// Row `row` of a weight in f32, one number at a time: for conversion, not for products.
 inline void decode_row(const WeightView& weight, index_t row, float* out) {
   if (!is_blocks(weight.dtype)) {
     with_type_of(weight.dtype, [&]<class T>(T) {
@@ -200,19 +223,47 @@ inline void decode_row(const WeightView& weight, index_t row, float* out) {
     return;
   }
   with_block_format(weight.dtype, [&]<class F>(F) {
-    const auto* integers = weight.row_as<std::uint8_t>(row);
-    const f16_t* scales = weight.row_scales(row);
-    for (index_t b = 0; b < weight.cols / weight_block; ++b)
-      F::decode(integers + b * F::bytes, scales + b, weight.blocks_per_row(), out + b * weight_block);
+    using Block = detail::LooseBlock<F>;
+    const index_t of_all = weight.skipped + row;
+    const std::uint8_t* integers = weight.group_integers(of_all / group_rows);
+    const f16_t* scales = weight.group_scales(of_all / group_rows);
+    for (index_t b = 0; b < weight.cols / weight_block; ++b) {
+      Block block;
+      Block::each_unit(b, of_all % group_rows, [&](index_t u, index_t place) {
+        std::memcpy(block.integers.data() + u, integers + place, Block::unit);
+      });
+      Block::each_plane(b, of_all % group_rows, [&](std::size_t p, index_t place) { block.scales[p] = scales[place]; });
+      F::decode(block.integers.data(), block.scales.data(), out + b * weight_block);
+    }
   });
 }
 
-/// Encodes a row of `cols` weights (whole blocks): integers [cols / 32 * bytes], scales [planes][cols / 32].
+/// Bytes, and f16 numbers, of a matrix in F; its last group of rows is filled up.
 template <BlockFormat F>
-void encode_row(const float* weights, index_t cols, std::uint8_t* integers, f16_t* scales) {
-  const index_t blocks = cols / weight_block;
-  for (index_t b = 0; b < blocks; ++b)
-    F::encode(weights + b * weight_block, integers + b * F::bytes, scales + b, blocks);
+struct BlockMatrix {
+  index_t rows = 0;
+  index_t cols = 0;  ///< whole blocks
+
+  [[nodiscard]] index_t groups() const { return ceil_div(rows, group_rows); }
+  [[nodiscard]] index_t integers() const { return groups() * bytes_of(F::dtype, group_rows * cols); }
+  [[nodiscard]] index_t scales() const { return groups() * group_rows * F::planes * (cols / weight_block); }
+};
+
+/// Encodes row `row` of a matrix in F with `cols` columns (whole blocks), whose parts begin at `integers` and `scales`.
+template <BlockFormat F>
+void encode_row(const float* weights, index_t cols, index_t row, std::uint8_t* integers, f16_t* scales) {
+  using Block = detail::LooseBlock<F>;
+  const BlockMatrix<F> group{group_rows, cols};
+  integers += row / group_rows * group.integers();
+  scales += row / group_rows * group.scales();
+  for (index_t b = 0; b < cols / weight_block; ++b) {
+    Block block;
+    F::encode(weights + b * weight_block, block.integers.data(), block.scales.data());
+    Block::each_unit(b, row % group_rows, [&](index_t u, index_t place) {
+      std::memcpy(integers + place, block.integers.data() + u, Block::unit);
+    });
+    Block::each_plane(b, row % group_rows, [&](std::size_t p, index_t place) { scales[place] = block.scales[p]; });
+  }
 }
 
 }  // namespace tessera

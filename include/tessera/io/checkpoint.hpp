@@ -9,13 +9,10 @@
 #include <vector>
 
 #include <tessera/core/buffer.hpp>
-#include <tessera/core/weight_format.hpp>
+#include <tessera/io/block_tensors.hpp>
 #include <tessera/io/safetensors.hpp>
 
 namespace tessera {
-
-/// What the name of a weight in blocks is followed by in that of its scales.
-inline constexpr std::string_view scale_suffix = "_scale";
 
 /// An open checkpoint. Weights are views into the mapped files and live as long as this object. Moves, no copy.
 class Checkpoint {
@@ -135,17 +132,15 @@ class Checkpoint {
     }
   }
 
-  /// A matrix in blocks: integers [rows, cols * bits / 8], and scales f16 [rows, cols / 32] or [rows, 2, cols / 32].
+  /// A matrix in blocks, as tensors_of_blocks() says.
   template <BlockFormat F>
   [[nodiscard]] WeightView blocks(std::string_view name, index_t rows, index_t cols) const {
     require(cols % weight_block == 0, name, ": expected columns in whole blocks of ", weight_block, " for ", F::name,
             ", found ", cols);
-    const TensorInfo& integers = checked(name, {rows, bytes_of(F::dtype, cols)});
-    const std::string scale_name = concat(name, scale_suffix);
-    std::vector<index_t> shape{rows, cols / weight_block};
-    if (F::planes > 1) shape.insert(shape.begin() + 1, F::planes);
-    const TensorInfo& scales = checked(scale_name, shape);
-    require(scales.dtype == StoredType::f16, scale_name, ": expected F16, file has ", name_of(scales.dtype), " (",
+    const auto [of_integers, of_scales] = tensors_of_blocks<F>(name, rows, cols);
+    const TensorInfo& integers = checked(name, of_integers.shape);
+    const TensorInfo& scales = checked(of_scales.name, of_scales.shape);
+    require(scales.dtype == of_scales.dtype, of_scales.name, ": expected F16, file has ", name_of(scales.dtype), " (",
             file_name(scales), ")");
     return {integers.data, F::dtype, rows, cols, cols, static_cast<const f16_t*>(aligned(scales))};
   }
@@ -187,11 +182,12 @@ class Checkpoint {
   template <class F>
   void each_range(const WeightView& view, F&& f) const {
     if (view.empty()) return;
-    each_row_range(view.data, view.rows, bytes_of(view.dtype, view.cols), bytes_of(view.dtype, view.stride), f);
-    if (view.scales == nullptr) return;
+    const bool blocks = is_blocks(view.dtype);
+    const auto bytes = [&](index_t cols) { return bytes_of(view.dtype, (blocks ? group_rows : 1) * cols); };
+    each_row_range(view.data, blocks ? view.groups() : view.rows, bytes(view.cols), bytes(view.stride), f);
+    if (!blocks) return;
     constexpr auto size = static_cast<index_t>(sizeof(f16_t));
-    const index_t beyond = view.scale_stride() - view.blocks_per_row();  // from the first plane to the last
-    each_row_range(view.scales, view.rows, (beyond + view.cols / weight_block) * size, view.scale_stride() * size, f);
+    each_row_range(view.scales, view.groups(), view.scales_of(view.cols) * size, view.scales_of(view.stride) * size, f);
   }
   template <class F>
   void each_row_range(const void* data, index_t rows, index_t row_bytes, index_t pitch, F&& f) const {

@@ -16,22 +16,6 @@
 
 namespace tessera {
 
-/// A tensor that is to be written.
-struct TensorSpec {
-  std::string name;
-  StoredType dtype = StoredType::f32;
-  std::vector<index_t> shape;
-
-  /// Throws Error if the size does not fit an index_t.
-  [[nodiscard]] index_t bytes() const {
-    index_t total = bytes_of(dtype);
-    for (const index_t extent : shape)
-      require(extent >= 0 && !__builtin_mul_overflow(total, extent, &total), name, ": impossible shape ",
-              shape_text(shape));
-    return total;
-  }
-};
-
 /// A safetensors file under construction; it appears under its name when finish() returns, or not at all.
 class SafetensorsWriter {
  public:

@@ -119,6 +119,22 @@ inline constexpr StoredType stored_type_of<std::uint8_t> = StoredType::u8;
   return text + "]";
 }
 
+/// A tensor that is to be written.
+struct TensorSpec {
+  std::string name;
+  StoredType dtype = StoredType::f32;
+  std::vector<index_t> shape;
+
+  /// Throws Error if the size does not fit an index_t.
+  [[nodiscard]] index_t bytes() const {
+    index_t total = bytes_of(dtype);
+    for (const index_t extent : shape)
+      require(extent >= 0 && !__builtin_mul_overflow(total, extent, &total), name, ": impossible shape ",
+              shape_text(shape));
+    return total;
+  }
+};
+
 /// A tensor in a mapped file. The bytes may lie at any address: read them with memcpy, or check the alignment first.
 struct TensorInfo {
   std::string name;

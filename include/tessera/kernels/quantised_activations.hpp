@@ -1,12 +1,12 @@
 #pragma once
-// Activations in 8 bits: blocks of 32 along a row, each with a scale of its own and the sum of its integers.
+// Activations in 8 bits: blocks of 32 along a row, each with a scale of its own and what its products begin with.
 
 #include <cmath>
 #include <cstring>
 
 #include <tessera/core/view.hpp>
 #include <tessera/parallel/worker.hpp>
-#include <tessera/simd/backend.hpp>
+#include <tessera/simd/byte_dots.hpp>
 
 namespace tessera {
 
@@ -14,13 +14,19 @@ namespace tessera {
 struct QuantisedActivations {
   const std::int8_t* integers = nullptr;  ///< [T, cols]
   const float* scales = nullptr;          ///< [T, cols / 32]
-  const std::int32_t* sums = nullptr;     ///< [T, cols / 32], of the integers
+  const float* sums = nullptr;            ///< [T, cols / 32], of the rounded x: what a minimum of weights is times
+  const std::int32_t* starts = nullptr;   ///< [T, cols / 32], ByteDots::start() of the integers
   index_t rows = 0;
   index_t cols = 0;
 
   [[nodiscard]] index_t blocks() const { return cols / weight_block; }
   [[nodiscard]] QuantisedActivations row_range(Range r) const {
-    return {integers + r.begin * cols, scales + r.begin * blocks(), sums + r.begin * blocks(), r.size(), cols};
+    return {integers + r.begin * cols,
+            scales + r.begin * blocks(),
+            sums + r.begin * blocks(),
+            starts + r.begin * blocks(),
+            r.size(),
+            cols};
   }
   /// Rows, from the first of `c`'s columns on; the stride stays cols.
   [[nodiscard]] const std::int8_t* at(index_t row, index_t block) const {
@@ -68,16 +74,21 @@ template <SimdBackend B>
 [[nodiscard]] QuantisedActivations quantise_activations(Worker& worker, ConstActivations x) {
   static_assert(weight_block % B::width == 0);
   const index_t blocks = x.cols / weight_block;
-  constexpr index_t floats_per_block = weight_block / 4 + 2;
+  constexpr index_t floats_per_block = weight_block / 4 + 3;
   auto* memory = worker.shared_scratch<float>(x.rows * blocks * floats_per_block, TeamMemory::converted);
   float* scales = memory + x.rows * blocks * (weight_block / 4);
-  auto* sums = reinterpret_cast<std::int32_t*>(scales + x.rows * blocks);
+  float* sums = scales + x.rows * blocks;
+  auto* starts = reinterpret_cast<std::int32_t*>(sums + x.rows * blocks);
   auto* integers = reinterpret_cast<std::int8_t*>(memory);
   const Range mine = worker.share(x.rows * blocks);
-  for (index_t i = mine.begin; i < mine.end; ++i)
-    scales[i] = quantise_block<B>(x.row(i / blocks) + i % blocks * weight_block, integers + i * weight_block, sums[i]);
+  for (index_t i = mine.begin; i < mine.end; ++i) {
+    std::int32_t sum = 0;
+    scales[i] = quantise_block<B>(x.row(i / blocks) + i % blocks * weight_block, integers + i * weight_block, sum);
+    sums[i] = scales[i] * static_cast<float>(sum);
+    starts[i] = ByteDots<B>::start(sum);
+  }
   worker.barrier();
-  return {integers, scales, sums, x.rows, x.cols};
+  return {integers, scales, sums, starts, x.rows, x.cols};
 }
 
 }  // namespace tessera

@@ -6,6 +6,7 @@
 // lie on huge pages, row after row without gaps, and come faster for it. `benchmark_qwen3 --copy-weights` shows by how
 // much: peak_bytes_file and peak_bytes_buffer of its JSON are the rates of the two kinds of memory.
 
+#include <array>
 #include <cstddef>
 #include <utility>
 #include <vector>
@@ -24,30 +25,44 @@ inline constexpr index_t copy_grain = 64;
 
 [[nodiscard]] constexpr index_t whole_lines(index_t bytes) { return ceil_div(bytes, copy_grain) * copy_grain; }
 
-/// f16 numbers beside each row of a weight in blocks, once its columns are all there are.
-[[nodiscard]] inline index_t scales_of_row(const WeightView& w) {
-  return w.scales == nullptr ? 0 : w.scale_stride() / w.blocks_per_row() * (w.cols / weight_block);
+/// A part of a weight that lies in pieces of equal size, `pitch` bytes apart: its rows, or integers or scales of
+/// groups.
+struct CopiedPart {
+  const void* data;
+  index_t pieces, bytes, pitch;
+
+  [[nodiscard]] index_t room() const { return whole_lines(pieces * bytes); }
+  void copy(Range of, std::byte* to) const {
+    for (index_t i = of.begin; i < of.end; ++i)
+      std::memcpy(to + i * bytes, static_cast<const std::byte*>(data) + i * pitch, static_cast<std::size_t>(bytes));
+  }
+};
+
+/// What is copied of `w`: elements, then scales where there are some.
+[[nodiscard]] inline std::array<CopiedPart, 2> copied_parts(const WeightView& w) {
+  if (!is_blocks(w.dtype)) return {CopiedPart{w.data, w.rows, bytes_of(w.dtype, w.cols), bytes_of(w.dtype, w.stride)}};
+  constexpr auto size = static_cast<index_t>(sizeof(f16_t));
+  const auto integers = [&](index_t cols) { return bytes_of(w.dtype, group_rows * cols); };
+  return {CopiedPart{w.data, w.groups(), integers(w.cols), integers(w.stride)},
+          CopiedPart{w.scales, w.groups(), w.scales_of(w.cols) * size, w.scales_of(w.stride) * size}};
 }
 
 [[nodiscard]] inline index_t bytes_of_copy(const WeightView& w) {
-  return whole_lines(w.rows * bytes_of(w.dtype, w.cols)) +
-         whole_lines(w.rows * scales_of_row(w) * static_cast<index_t>(sizeof(f16_t)));
+  const auto [elements, scales] = copied_parts(w);
+  return elements.room() + scales.room();
 }
 
-/// Copies `w` to `memory`, rows shared among the workers as products share them: who reads a row touches it first.
+/// Copies `w` to `memory`, shared among the workers as products share rows: who reads a row touches it first.
 [[nodiscard]] inline WeightView copy_weight(Worker& worker, const WeightView& w, std::byte* memory) {
+  const auto [elements, scales] = copied_parts(w);
+  const Range mine = worker.share(elements.pieces);
+  elements.copy(mine, memory);
   WeightView copy = w;
   copy.stride = w.cols;
   copy.data = memory;
-  const index_t row_bytes = bytes_of(w.dtype, w.cols);
-  auto* scales = reinterpret_cast<f16_t*>(memory + whole_lines(w.rows * row_bytes));
-  if (w.scales != nullptr) copy.scales = scales;
-  const Range mine = worker.share(w.rows);
-  for (index_t r = mine.begin; r < mine.end; ++r) {
-    std::memcpy(memory + r * row_bytes, w.at(r, 0), static_cast<std::size_t>(row_bytes));
-    const index_t blocks = w.cols / weight_block;
-    for (index_t i = 0; i < scales_of_row(w); i += blocks)
-      std::copy_n(w.row_scales(r) + i / blocks * w.blocks_per_row(), blocks, scales + r * scales_of_row(w) + i);
+  if (is_blocks(w.dtype)) {
+    scales.copy(mine, memory + elements.room());
+    copy.scales = reinterpret_cast<const f16_t*>(memory + elements.room());
   }
   return copy;
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include <tessera/io/block_tensors.hpp>
 #include <tessera/io/checkpoint_tensors.hpp>
 #include <tessera/runtime/weight_formats.hpp>
 #include <tessera/runtime/weight_source.hpp>
@@ -21,15 +22,6 @@ struct Conversion {
 
 namespace detail {
 
-template <BlockFormat F>
-[[nodiscard]] std::vector<TensorSpec> tensors_of_blocks(const TensorSpec& matrix) {
-  const auto [rows, cols] = rows_and_cols(matrix);
-  std::vector<index_t> scales{rows, cols / weight_block};
-  if (F::planes > 1) scales.insert(scales.begin() + 1, F::planes);
-  return {{matrix.name, stored_type(F::dtype), {rows, bytes_of(F::dtype, cols)}},
-          {concat(matrix.name, scale_suffix), StoredType::f16, scales}};
-}
-
 inline float rounded(float value, float) { return value; }
 inline bf16_t rounded(float value, bf16_t) { return to_bf16(value); }
 inline f16_t rounded(float value, f16_t) { return to_f16(value); }
@@ -45,7 +37,9 @@ inline f16_t rounded(float value, f16_t) { return to_f16(value); }
     Conversion conversion{tensor, formats.of(tensor.name, rows_and_cols(tensor).cols, model), {}};
     with_format_named(conversion.format, [&]<class F>(F) {
       if constexpr (BlockFormat<F>) {
-        conversion.written = detail::tensors_of_blocks<F>(tensor);
+        const auto [rows, cols] = rows_and_cols(tensor);
+        const auto tensors = tensors_of_blocks<F>(tensor.name, rows, cols);
+        conversion.written.assign(tensors.begin(), tensors.end());
       } else {
         conversion.written = {tensor};
       }
@@ -55,8 +49,9 @@ inline f16_t rounded(float value, f16_t) { return to_f16(value); }
   return conversions;
 }
 
-/// Reads rows of a tensor, converts them and writes them as tensors `first` and following of `writer`. Throws Error if
-/// a weight is not finite. May be called from several threads.
+/// Reads rows of a tensor, converts them and writes them as tensors `first` and following of `writer`; the rows begin
+/// at a multiple of `group_rows`, and end at one or with the tensor. Throws Error if a weight is not finite. May be
+/// called from several threads.
 inline void convert_rows(const WeightSource& source, const Conversion& conversion, Range rows,
                          SafetensorsWriter& writer, std::size_t first) {
   const index_t cols = rows_and_cols(conversion.tensor).cols;
@@ -64,19 +59,18 @@ inline void convert_rows(const WeightSource& source, const Conversion& conversio
   source.read(conversion.tensor, rows, values.data());
   with_format_named(conversion.format, [&]<class F>(F) {
     if constexpr (BlockFormat<F>) {
-      const index_t bytes = bytes_of(F::dtype, cols);
-      const index_t scales = F::planes * cols / weight_block;
+      const BlockMatrix<F> before{rows.begin, cols}, these{rows.size(), cols};
       constexpr auto size = static_cast<index_t>(sizeof(f16_t));
-      std::vector<std::uint8_t> integers(static_cast<std::size_t>(rows.size() * bytes));
-      std::vector<f16_t> of_rows(static_cast<std::size_t>(rows.size() * scales));
+      std::vector<std::uint8_t> integers(static_cast<std::size_t>(these.integers()));
+      std::vector<f16_t> scales(static_cast<std::size_t>(these.scales()));
       try {
         for (index_t r = 0; r < rows.size(); ++r)
-          encode_row<F>(values.data() + r * cols, cols, integers.data() + r * bytes, of_rows.data() + r * scales);
+          encode_row<F>(values.data() + r * cols, cols, r, integers.data(), scales.data());
       } catch (const Error& error) {
         fail(conversion.tensor.name, ": ", error.what());
       }
-      writer.write(first, rows.begin * bytes, integers.data(), rows.size() * bytes);
-      writer.write(first + 1, rows.begin * scales * size, of_rows.data(), rows.size() * scales * size);
+      writer.write(first, before.integers(), integers.data(), these.integers());
+      writer.write(first + 1, before.scales() * size, scales.data(), these.scales() * size);
     } else {
       with_type_of(*kernel_type(conversion.tensor.dtype), [&]<class T>(T) {
         std::vector<T> stored(values.size());

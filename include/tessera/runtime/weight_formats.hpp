@@ -45,17 +45,15 @@ struct EncodedWeight {
 /// `weight` in the format F, its rows encoded by all workers of the team. Throws Error if a weight is not finite.
 template <BlockFormat F>
 [[nodiscard]] EncodedWeight encode_weight(Team& team, const WeightView& weight) {
-  const index_t blocks = weight.cols / weight_block;
-  EncodedWeight encoded{
-      Buffer<std::uint8_t>(weight.rows * blocks * F::bytes), Buffer<f16_t>(weight.rows * F::planes * blocks), {}};
+  const BlockMatrix<F> matrix{weight.rows, weight.cols};
+  EncodedWeight encoded{Buffer<std::uint8_t>(matrix.integers()), Buffer<f16_t>(matrix.scales()), {}};
   encoded.view = {encoded.integers.data(), F::dtype, weight.rows, weight.cols, weight.cols, encoded.scales.data()};
   team.run([&](Worker& worker) {
     auto* row = worker.scratch<float>(weight.cols);
     const Range mine = worker.share(weight.rows);
     for (index_t r = mine.begin; r < mine.end; ++r) {
       decode_row(weight, r, row);
-      encode_row<F>(row, weight.cols, encoded.integers.data() + r * blocks * F::bytes,
-                    encoded.scales.data() + r * F::planes * blocks);
+      encode_row<F>(row, weight.cols, r, encoded.integers.data(), encoded.scales.data());
     }
   });
   return encoded;

@@ -45,13 +45,13 @@ class CheckpointSource final : public WeightSource {
     const TensorInfo* found = checkpoint_.find(tensor.name);
     require(found != nullptr, tensor.name, ": expected ", shape_text(tensor.shape),
             ", no file of the checkpoint has it");
-    require(found->shape == tensor.shape, tensor.name, ": expected ", shape_text(tensor.shape), ", file has ",
-            excerpt(shape_text(found->shape)));
     require(kernel_type(found->dtype).has_value(), tensor.name, ": expected BF16, F16 or F32, file has ",
             name_of(found->dtype),
             found->dtype == StoredType::i8 || found->dtype == StoredType::u8
                 ? ": it is in blocks already; convert what it was made of"
                 : "");
+    require(found->shape == tensor.shape, tensor.name, ": expected ", shape_text(tensor.shape), ", file has ",
+            excerpt(shape_text(found->shape)));
     return found->dtype;
   }
 

@@ -26,11 +26,6 @@ void stream(double bytes) {
   B::account().spend(streaming_seconds(B::account().machine, bytes));
 }
 
-[[nodiscard]] inline index_t bytes_of_weight(const WeightView& w) {
-  const index_t scales = w.scales == nullptr ? 0 : w.rows * w.scale_stride() * static_cast<index_t>(sizeof(f16_t));
-  return bytes_of(w.dtype, w.rows * w.cols) + scales;
-}
-
 }  // namespace detail
 
 template <CostModel B>
@@ -40,7 +35,7 @@ void project(Worker& worker, ConstActivations x, std::span<const Projection> pro
   for (const Projection& p : projections) {
     expect_shape(p.weight, p.out.cols, x.cols, "project: weight");
     expect_shape(p.out, x.rows, p.weight.rows, "project: out");
-    outputs += p.weight.rows, bytes += detail::bytes_of_weight(p.weight);
+    outputs += p.weight.rows, bytes += p.weight.bytes();
   }
   B::account().spend(product_seconds(B::account().machine, x.rows, outputs, x.cols, bytes));
 }
@@ -51,7 +46,7 @@ void project_gated(Worker& worker, ConstActivations x, WeightView gate, WeightVi
   expect_shape(gate, out.cols, x.cols, "project_gated: gate");
   expect_shape(up, out.cols, x.cols, "project_gated: up");
   expect_shape(out, x.rows, gate.rows, "project_gated: out");
-  const index_t bytes = detail::bytes_of_weight(gate) + detail::bytes_of_weight(up);
+  const index_t bytes = gate.bytes() + up.bytes();
   B::account().spend(product_seconds(B::account().machine, x.rows, gate.rows + up.rows, x.cols, bytes));
 }
 
