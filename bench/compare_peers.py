@@ -249,7 +249,7 @@ class Comparison:
         o = self.o
         output = self.run([o.build_dir / 'tools' / 'benchmark_qwen3', '--model', self.folders[kind], '--threads', o.threads,
                            '--phase', phase, '--prompt-len', prompt_len, '--gen-len', o.gen_len, '--iters', iters,
-                           '--warmup', 1, '--format', 'json', '--peak-mib', 64, *more])
+                           '--warmup', 1, '--format', 'json', '--peak-mib', 64, '--kv-cache', o.kv_cache, *more])
         return [json.loads(output)[0]['seconds_median']]
 
     def peer(self, job):
@@ -316,7 +316,7 @@ class Comparison:
         return (min(found)[1], min(found)[0]) if found else ('', float('nan'))
 
     def measure(self):
-        phases = [('prefill', n) for n in self.o.prompt_len] + [('decode', self.o.context)]
+        phases = [('prefill', n) for n in self.o.prompt_len] + [('decode', n) for n in self.o.context]
         for number in range(self.o.rounds):
             for phase, prompt_len in phases:
                 if number > 0 and phase == 'prefill' and prompt_len > self.o.once_from:
@@ -348,6 +348,7 @@ class Comparison:
                              if version_of(name))
         layers = f', {o.layers} layers' if o.layers else ''
         lines += ['', f'{o.preset}{layers}, random weights, {o.threads} threads; medians of up to {o.rounds} alternating rounds; '
+                  f"tessera's cache in {o.kv_cache}, llama.cpp's in f16; "
                   f'{cpu_name()}, {os.cpu_count()} cores; {versions}. Command: bench/compare_peers.py '
                   f"{' '.join(o.command)}"]
         return '\n'.join(lines)
@@ -376,7 +377,9 @@ def main():
     parser.add_argument('--layers', type=int, default=0, help='so many layers of it (default: as published)')
     parser.add_argument('--threads', type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument('--prompt-len', type=numbers, default=[128, 512, 2048], metavar='LIST')
-    parser.add_argument('--context', type=int, default=128, help='decode goes on behind so many tokens (default: 128)')
+    parser.add_argument('--context', type=numbers, default=[128], metavar='LIST', help='decode goes on behind so many tokens (default: 128)')
+    parser.add_argument('--kv-cache', default='bf16', choices=['f32', 'bf16', 'int8'],
+                        help="what tessera's cache holds; llama.cpp's is f16 (default: bf16)")
     parser.add_argument('--gen-len', type=int, default=32)
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--iters', type=int, default=1, help='iterations of a measurement (default: 1)')
