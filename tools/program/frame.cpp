@@ -19,8 +19,13 @@ using Frame = LoopbackProgram;
 
 int run(int argc, char** argv, const char* name, const std::function<int(Communicator)>& body) {
   require_compiled_instruction_set(name);
-  install_bus_error_handler(name);  // a mapped file may shrink
-  return Frame::run(argc, argv, name, body);
+  install_bus_error_handler(concat(name, ": error"));  // a mapped file may shrink
+  return Frame::run(argc, argv, name, [&](Communicator comm) {
+    if (comm.size() > 1)
+      install_bus_error_handler(
+          concat(name, ": error: rank ", comm.rank(), " of ", comm.size(), " on ", tessera::detail::host_name()));
+    return body(std::move(comm));
+  });
 }
 
 }  // namespace tessera::program
