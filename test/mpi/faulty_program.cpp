@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <tessera/comm/mpi_program.hpp>
+#include "program/cpu_check.hpp"
 
 using namespace tessera;
 
@@ -64,6 +65,11 @@ int misbehave(Communicator comm, const std::string& fault, int culprit) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  const std::string fault = argv[1];
+  if (launched_rank() == std::atoi(argv[2])) {  // before MPI_Init
+    if (fault == "early") return 0;
+    if (fault == "processor") program::refuse_processor("faulty_program", "AVX-512");
+  }
   return MpiProgram::run(argc, argv, "faulty_program",
                          [&](Communicator comm) { return misbehave(std::move(comm), argv[1], std::atoi(argv[2])); });
 }

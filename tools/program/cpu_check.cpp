@@ -1,6 +1,9 @@
 // Compiled without -march: it must run on the processor that it finds wanting.
 #include "program/cpu_check.hpp"
 
+#include <signal.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <initializer_list>
@@ -13,14 +16,14 @@ namespace tessera::program {
 
 namespace {
 
-[[noreturn]] void refuse(const char* program, const char* missing) {
-  std::fprintf(stderr,
-               "%s: error: compiled for a processor with %s, which this one lacks; build it on this machine, or with "
-               "-Dmarch=x86-64-v2\n",
-               program, missing);
-  // Before MPI_Init, and on every rank of this machine alike.
-  std::_Exit(1);
+/// The first of these variables of the environment; `none` where no launcher has set one.
+int number_of(std::initializer_list<const char*> names, int none) {
+  for (const char* name : names)
+    if (const char* value = std::getenv(name)) return std::atoi(value);
+  return none;
 }
+int launched_rank() { return number_of({"PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK"}, 0); }
+int launched_ranks() { return number_of({"PMI_SIZE", "OMPI_COMM_WORLD_SIZE"}, 1); }
 
 #if defined(__x86_64__) || defined(__i386__)
 /// A bit of cpuid (0: eax, 1: ebx, 2: ecx, 3: edx), for what __builtin_cpu_supports has no name for in Clang 14.
@@ -37,31 +40,46 @@ bool has_avx512fp16() { return __builtin_cpu_supports("avx512f") && cpuid_bit(7,
 bool has_avxvnni() { return __builtin_cpu_supports("avx2") && cpuid_bit(7, 1, 0, 4); }
 #endif
 
-bool speaks_first() {
-  for (const char* name : {"PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK"})
-    if (const char* rank = std::getenv(name)) return std::atoi(rank) == 0;
-  return true;
-}
-
 }  // namespace
+
+void refuse_processor(const char* program, const char* missing) {
+  char where[320] = "";
+  if (launched_ranks() > 1) {
+    char host[256] = "?";
+    ::gethostname(host, sizeof host - 1);
+    std::snprintf(where, sizeof where, " (rank %d of %d on %s)", launched_rank(), launched_ranks(), host);
+  }
+  std::fprintf(stderr,
+               "%s: error: compiled for a processor with %s, which this one lacks; build it on this machine, or with "
+               "-Dmarch=x86-64-v2%s\n",
+               program, missing, where);
+  if (launched_ranks() > 1) {
+    // Ranks on better processors wait in MPI_Init, for ever where this one has left; of a signal the launcher takes
+    // note.
+    ::usleep(200'000);  // it forwards what was printed
+    ::signal(SIGTERM, SIG_DFL);
+    ::raise(SIGTERM);
+  }
+  std::_Exit(1);
+}
 
 void check_cpu(const char* program, const CompiledFor& compiled) {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_cpu_init();
-  if (compiled.sse4_2 && !__builtin_cpu_supports("sse4.2")) refuse(program, "SSE4.2");
-  if (compiled.avx2 && !__builtin_cpu_supports("avx2")) refuse(program, "AVX2");
-  if (compiled.fma && !__builtin_cpu_supports("fma")) refuse(program, "FMA");
-  if (compiled.avx512f && !__builtin_cpu_supports("avx512f")) refuse(program, "AVX-512");
-  if (compiled.avx512bf16 && !__builtin_cpu_supports("avx512bf16")) refuse(program, "AVX512-BF16");
-  if (compiled.avx512vnni && !__builtin_cpu_supports("avx512vnni")) refuse(program, "AVX512-VNNI");
-  if (compiled.f16c && !has_f16c()) refuse(program, "F16C");
-  if (compiled.avx512fp16 && !has_avx512fp16()) refuse(program, "AVX512-FP16");
+  if (compiled.sse4_2 && !__builtin_cpu_supports("sse4.2")) refuse_processor(program, "SSE4.2");
+  if (compiled.avx2 && !__builtin_cpu_supports("avx2")) refuse_processor(program, "AVX2");
+  if (compiled.fma && !__builtin_cpu_supports("fma")) refuse_processor(program, "FMA");
+  if (compiled.avx512f && !__builtin_cpu_supports("avx512f")) refuse_processor(program, "AVX-512");
+  if (compiled.avx512bf16 && !__builtin_cpu_supports("avx512bf16")) refuse_processor(program, "AVX512-BF16");
+  if (compiled.avx512vnni && !__builtin_cpu_supports("avx512vnni")) refuse_processor(program, "AVX512-VNNI");
+  if (compiled.f16c && !has_f16c()) refuse_processor(program, "F16C");
+  if (compiled.avx512fp16 && !has_avx512fp16()) refuse_processor(program, "AVX512-FP16");
   const char* better = nullptr;
   if (!compiled.avx512f && __builtin_cpu_supports("avx512f"))
     better = "AVX-512";
   else if (!compiled.avx2 && __builtin_cpu_supports("avx2"))
     better = "AVX2";
-  if (better != nullptr && speaks_first())
+  if (better != nullptr && launched_rank() == 0)
     std::fprintf(stderr, "%s: this processor has %s, which this build does not use: configure with -Dmarch=native\n",
                  program, better);
 #else

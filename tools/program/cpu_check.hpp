@@ -49,8 +49,11 @@ struct CompiledFor {
 #endif
 };
 
-/// Ends the process with status 1 and one sentence when an instruction set is missing; warns, on standard error, when
-/// the processor has a better one than was compiled for.
+/// Ends the process with status 1 and one sentence; one of several ranks, which is before MPI_Init, ends the job.
+[[noreturn]] void refuse_processor(const char* program, const char* missing);
+
+/// Refuses the processor when an instruction set is missing; warns, on standard error, when it has a better one than
+/// was compiled for.
 void check_cpu(const char* program, const CompiledFor& compiled);
 
 /// The best instruction set of this processor, spelt as compiled_isa() spells it: "avx2_fma_f16c". Empty where nothing
