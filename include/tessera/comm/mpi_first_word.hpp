@@ -18,8 +18,7 @@ namespace tessera::detail {
   constexpr int tag = 1;                                    // of Mpi's own messages it is 0
   constexpr auto crossing = std::chrono::milliseconds(50);  // two that begin at once have heard of each other by then
   int rank = 0, ranks = 1;
-  MPI_Comm_rank(comm, &rank);
-  MPI_Comm_size(comm, &ranks);
+  if (MPI_Comm_rank(comm, &rank) != MPI_SUCCESS || MPI_Comm_size(comm, &ranks) != MPI_SUCCESS) return true;
 
   // The lowest rank that says within the time that it begins; `ranks` when none does. MPI moves messages in calls only.
   const auto beginner_within = [&](std::chrono::milliseconds patience, int below) {
@@ -39,11 +38,11 @@ namespace tessera::detail {
   for (int other = 0; other < ranks; ++other) {
     if (other == rank) continue;
     said.push_back(MPI_REQUEST_NULL);
-    MPI_Isend(nullptr, 0, MPI_BYTE, other, tag, comm, &said.back());
+    if (MPI_Isend(nullptr, 0, MPI_BYTE, other, tag, comm, &said.back()) != MPI_SUCCESS) said.pop_back();  // it is gone
   }
   const bool first = beginner_within(crossing, rank) > rank;
   for (MPI_Request& request : said)
-    if (request != MPI_REQUEST_NULL) MPI_Request_free(&request);
+    if (request != MPI_REQUEST_NULL) static_cast<void>(MPI_Request_free(&request));  // the job ends now
   return first;
 }
 

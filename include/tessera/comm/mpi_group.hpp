@@ -40,7 +40,8 @@ class MpiGroup {
   }
   ~MpiGroup() {
     int finalized = 1;
-    if (comm_ != MPI_COMM_NULL && MPI_Finalized(&finalized) == MPI_SUCCESS && finalized == 0) MPI_Comm_free(&comm_);
+    if (comm_ != MPI_COMM_NULL && MPI_Finalized(&finalized) == MPI_SUCCESS && finalized == 0)
+      static_cast<void>(MPI_Comm_free(&comm_));  // nobody to tell
   }
   operator MPI_Comm() const { return comm_; }  // NOLINT(google-explicit-constructor): used as one
 

@@ -37,7 +37,8 @@ class MpiProgram {
   static int run(int& argc, char**& argv, std::string_view name, Body&& body, MpiOptions options = {}) {
     guard().name = name;
     int provided = MPI_THREAD_SINGLE;
-    MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided);  // MPI ends the job itself when this fails
+    // MPI ends the job itself when this fails, unless it was built to do otherwise.
+    if (MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided) != MPI_SUCCESS) return 1;
     std::atexit(abort_unless_finalized);
     int status = 1;
     {
@@ -63,7 +64,7 @@ class MpiProgram {
       std::fflush(stderr);
       if (meeting) leave_unfinished_after(finalize_seconds, *meeting, status);
     }
-    MPI_Finalize();
+    if (MPI_Finalize() != MPI_SUCCESS && status == 0) status = 1;
     ::alarm(0);
     return status;
   }
@@ -137,7 +138,7 @@ class MpiProgram {
   [[noreturn]] static void abort_job(int status) {
     abort_after(abort_seconds);
     std::this_thread::sleep_for(std::chrono::milliseconds(200));  // the launcher forwards what was printed
-    MPI_Abort(MPI_COMM_WORLD, status);
+    static_cast<void>(MPI_Abort(MPI_COMM_WORLD, status));         // where it comes back, the next line ends this rank
     ::_exit(status);
   }
 

@@ -6,7 +6,7 @@
 #include <atomic>
 #include <string_view>
 
-#include <tessera/core/error.hpp>
+#include <tessera/comm/mpi_group.hpp>
 
 namespace tessera::detail {
 
@@ -17,7 +17,7 @@ class MpiCall {
   explicit MpiCall(int level) : exclusive_(level == MPI_THREAD_SERIALIZED) {
     if (level < MPI_THREAD_SERIALIZED) {
       int is_main = 1;
-      MPI_Is_thread_main(&is_main);
+      check_mpi(MPI_Is_thread_main(&is_main), "MPI_Is_thread_main");
       require(is_main != 0,
               "MPI was initialised for calls from the thread that initialised it, and another one calls; ", remedy);
     }
@@ -33,7 +33,7 @@ class MpiCall {
   /// The level that MPI_Init_thread provided.
   [[nodiscard]] static int level() {
     int provided = MPI_THREAD_SINGLE;
-    MPI_Query_thread(&provided);
+    check_mpi(MPI_Query_thread(&provided), "MPI_Query_thread");
     return provided;
   }
 
