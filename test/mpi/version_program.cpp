@@ -1,4 +1,5 @@
-// A program that parses its command line and ends, of this version of the library or (TESSERA_OTHER_VERSION) of another.
+// A program that parses its command line and ends, of this version of the library or (TESSERA_OTHER_VERSION) of
+// another.
 #include <tessera/core/version.hpp>
 #ifdef TESSERA_OTHER_VERSION
 #undef TESSERA_VERSION_PATCH
