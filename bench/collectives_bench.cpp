@@ -1,5 +1,6 @@
 // What carries data between ranks how fast: every transport, and the algorithms that were considered for MPI.
-// Run: mpiexec.mpich -n 2 collectives_bench [--json]
+// Run: mpiexec.mpich -n 2 collectives_bench [--json] [--kinds allreduce] [--carriers "ours over MPI"] [--bytes
+// 256,4096]
 //
 // A row is one kind of operation, its payload (as comm/recording.hpp counts it), who carries it, and the median time of
 // the slowest rank. "ours" sums in rank order; "MPI's own" picks its order. A gather is checked before it is timed, and
@@ -16,6 +17,8 @@
 #include <tessera/comm/choose.hpp>
 #include <tessera/comm/compressed.hpp>
 #include <tessera/comm/mpi_program.hpp>
+
+#include "program/cli.hpp"
 
 namespace {
 
@@ -86,15 +89,22 @@ void scatter_sum_of_mpi(Communicator& comm, std::span<float> data) {
   std::copy(mine.begin(), mine.end(), part_of(data, comm.size(), comm.rank(), comm.rank() + 1).begin());
 }
 
-std::vector<Way> ways_of(const Communicator& world) {
-  std::vector<std::pair<std::string, Communicator>> carriers{{"ours over MPI", world}};
+/// Those whose carrier is among `wanted`, which makes no other; all where it is empty.
+std::vector<Way> ways_of(const Communicator& world, const std::vector<std::string>& wanted) {
+  std::vector<std::pair<std::string, Communicator>> carriers;
+  const auto carry = [&](const char* name, auto&& make) {
+    if (wanted.empty() || std::find(wanted.begin(), wanted.end(), name) != wanted.end())
+      carriers.emplace_back(name, make());
+  };
+  const auto shared = [&] { return Communicator(SharedMemory::over(world)); };
+  carry("ours over MPI", [&] { return world; });
   if (world.size() > 1) {
-    carriers.emplace_back("ours over shared memory", SharedMemory::over(world));
+    carry("ours over shared memory", shared);
     if (world.size() > 2)
-      carriers.emplace_back("two levels, as if of 2 ranks a machine", hierarchical(world, world.rank() / 2));
-    carriers.emplace_back("as --collectives auto chose", choose_collectives(world, "auto").communicator);
-    carriers.emplace_back("bf16 over shared memory", compressed(carriers[1].second, WireFormat::bf16));
-    carriers.emplace_back("q8 over shared memory", compressed(carriers[1].second, WireFormat::q8));
+      carry("two levels, as if of 2 ranks a machine", [&] { return hierarchical(world, world.rank() / 2); });
+    carry("as --collectives auto chose", [&] { return choose_collectives(world, "auto").communicator; });
+    carry("bf16 over shared memory", [&] { return compressed(shared(), WireFormat::bf16); });
+    carry("q8 over shared memory", [&] { return compressed(shared(), WireFormat::q8); });
   }
   const Communicator own = Mpi(MPI_COMM_WORLD, {.allreduce = Allreduce::mpi});
   std::vector<Way> ways;
@@ -153,18 +163,28 @@ double measure(Communicator& world, const Way& way, index_t n) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const bool json = argc > 1 && std::string_view(argv[1]) == "--json";
+  CLI::App app("collectives_bench: what an operation between ranks takes, on every transport");
+  bool json = false;
+  std::vector<std::string> kinds = {"allreduce", "reduce_scatter", "allgather"}, carriers;
+  std::vector<index_t> sizes = {256, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20};
+  app.add_flag("--json", json, "Rows as JSON");
+  app.add_option("--kinds", kinds, "Of these operations alone")->delimiter(',')->capture_default_str();
+  app.add_option("--carriers", carriers, "Of these carriers alone, e.g. \"ours over MPI\"")->delimiter(',');
+  app.add_option("--bytes", sizes, "Payloads")->delimiter(',')->check(CLI::Range(4, 1 << 30))->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
   return MpiProgram::run(argc, argv, "collectives_bench", [&](Communicator world) {
     const bool speaks = world.rank() == 0;
-    const std::vector<Way> ways = ways_of(world);
+    const std::vector<Way> ways = ways_of(world, carriers);
     if (speaks && !json)
       fmt::print("{:<15} {:>9} {:<40} {:>12} {:>8}\n", "kind", "bytes", "carrier", "microseconds", "GB/s");
     if (speaks && json) fmt::print("[");
     bool first = true;
-    for (const char* kind : {"allreduce", "reduce_scatter", "allgather"})
-      for (const index_t bytes : {256, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20})
+    for (const std::string& kind : kinds)
+      for (const index_t bytes : sizes)
         for (const Way& way : ways) {
-          if (way.kind != kind) continue;
+          const bool asked =
+              carriers.empty() || std::find(carriers.begin(), carriers.end(), way.carrier) != carriers.end();
+          if (way.kind != kind || !asked) continue;
           const double seconds = measure(world, way, bytes / 4);
           if (!speaks) continue;
           if (json)
