@@ -112,8 +112,11 @@ TEMPLATE_LIST_TEST_CASE("heads are normalised and turned by their row's position
     for (index_t r = 0; r < rows; ++r) positions.push_back(between(random, 0, 299));
     const bool normed = i % 3 != 0;
     const std::span<const float> norm(weight.view.data, normed ? static_cast<std::size_t>(2 * half) : 0);
+    const index_t first = between(random, 0, heads) * 2 * half;  // of two parts, which may be empty
     Team(static_cast<int>(between(random, 1, 3))).run([&](Worker& w) {
-      norm_and_rotate<TestType>(w, x.view, norm, 1e-6F, positions, table);
+      norm_and_rotate<TestType>(
+          w, std::array{Heads{x.view.col_range({0, first}), norm}, Heads{x.view.col_range({first, x.view.cols}), norm}},
+          1e-6F, positions, table);
     });
     double worst = 0;
     for (index_t r = 0; r < rows; ++r)

@@ -73,20 +73,33 @@ void rotate_head(float* x, const float* cos, const float* sin, index_t half) {
 /// In a trace: norm and rotary embedding of heads.
 inline constexpr TraceName trace_rotate{"norm_and_rotate", TraceKind::kernel, "tokens"};
 
-/// Normalises each head of x (rows of heads * head_dim) where `norm` is not empty, then turns it by its row's position.
+/// Rows of heads * head_dim, and the weights of a norm of each head; none where they are empty.
+struct Heads {
+  Activations x;
+  std::span<const float> norm;
+};
+
+/// Normalises each head where it has a norm, then turns it by its row's position. The heads of all parts are shared
+/// among the workers as one list: q and k take one meeting.
 template <SimdBackend B>
-void norm_and_rotate(Worker& worker, Activations x, std::span<const float> norm, float eps,
-                     std::span<const index_t> positions, const RopeTable& table) {
-  const TraceScope scope(worker.lane(), trace_rotate, x.rows);
+void norm_and_rotate(Worker& worker, std::span<const Heads> parts, float eps, std::span<const index_t> positions,
+                     const RopeTable& table) {
+  const TraceScope scope(worker.lane(), trace_rotate, parts.front().x.rows);
   const index_t head_dim = 2 * table.half();
-  const index_t heads = x.cols / head_dim;
-  const Range mine = worker.share(x.rows * heads);
-  for (index_t i = mine.begin; i < mine.end; ++i) {
-    const index_t row = i / heads;
-    float* head = x.row(row) + (i % heads) * head_dim;
-    if (!norm.empty()) rms_norm_row<B>(head, norm.data(), eps, head_dim, head);
-    const index_t position = positions[static_cast<std::size_t>(row)];
-    rotate_head<B>(head, table.cos(position), table.sin(position), table.half());
+  index_t all = 0, before = 0;
+  for (const Heads& part : parts) all += part.x.rows * (part.x.cols / head_dim);
+  const Range mine = worker.share(all);
+  for (const Heads& part : parts) {
+    const index_t heads = part.x.cols / head_dim, here = part.x.rows * heads;
+    const Range own = intersect(mine, {before, before + here});
+    for (index_t i = own.begin - before; i < own.end - before; ++i) {
+      const index_t row = i / heads;
+      float* head = part.x.row(row) + (i % heads) * head_dim;
+      if (!part.norm.empty()) rms_norm_row<B>(head, part.norm.data(), eps, head_dim, head);
+      const index_t position = positions[static_cast<std::size_t>(row)];
+      rotate_head<B>(head, table.cos(position), table.sin(position), table.half());
+    }
+    before += here;
   }
   worker.barrier();
 }

@@ -9,30 +9,32 @@
 
 namespace tessera {
 
-/// x += y, element by element.
-template <SimdBackend B>
-void add_rows(Worker& worker, Activations x, ConstActivations y) {
-  constexpr index_t W = B::width;
-  const Range mine = worker.share(x.rows);
-  for (index_t r = mine.begin; r < mine.end; ++r) {
-    float* a = x.row(r);
-    const float* b = y.row(r);
-    index_t i = 0;
-    for (; i + W <= x.cols; i += W) B::store(a + i, B::add(B::load(a + i), B::load(b + i)));
-    if (i < x.cols) {
-      const index_t n = x.cols - i;
-      B::store_partial(a + i, B::add(B::load_partial(a + i, n), B::load_partial(b + i, n)), n);
-    }
-  }
-  worker.barrier();
-}
-
-/// What a policy packs and unpacks with, on one thread: a type, for a call that names no type of ours finds no overload
-/// that is declared later (simulate/cost_kernels.hpp has one for models of cost).
+/// What a policy packs, unpacks and adds with, on one thread: a type, for a call that names no type of ours finds no
+/// overload that is declared later (simulate/cost_kernels.hpp has one for models of cost).
 template <SimdBackend B>
 struct Packing {
   static float* copy(const float* from, index_t n, float* to) { return std::copy_n(from, n, to); }
+  static void add(float* x, const float* y, index_t n) {
+    constexpr index_t W = B::width;
+    index_t i = 0;
+    for (; i + W <= n; i += W) B::store(x + i, B::add(B::load(x + i), B::load(y + i)));
+    if (i < n) B::store_partial(x + i, B::add(B::load_partial(x + i, n - i), B::load_partial(y + i, n - i)), n - i);
+  }
 };
+/// x += y, n floats, on one thread.
+template <SimdBackend B>
+void add_floats(float* x, const float* y, index_t n) {
+  Packing<B>::add(x, y, n);
+}
+
+/// x += y, element by element.
+template <SimdBackend B>
+void add_rows(Worker& worker, Activations x, ConstActivations y) {
+  const Range mine = worker.share(x.rows);
+  for (index_t r = mine.begin; r < mine.end; ++r) add_floats<B>(x.row(r), y.row(r), x.cols);
+  worker.barrier();
+}
+
 /// n floats to `to`; returns what follows them there.
 template <SimdBackend B>
 float* copy_floats(const float* from, index_t n, float* to) {

@@ -53,8 +53,7 @@ void attention_block(Worker& worker, MicroBatch<Phase>& batch, const ModelConfig
   project<B>(worker, h,
              std::array{Projection{w.q_proj, w.q_bias.data(), a.q}, Projection{w.k_proj, w.k_bias.data(), k},
                         Projection{w.v_proj, w.v_bias.data(), v}});
-  norm_and_rotate<B>(worker, a.q, w.q_norm, eps, a.positions, rope);
-  norm_and_rotate<B>(worker, k, w.k_norm, eps, a.positions, rope);
+  norm_and_rotate<B>(worker, std::array{Heads{a.q, w.q_norm}, Heads{k, w.k_norm}}, eps, a.positions, rope);
   round_as_stored<B>(worker, a.kv, config.head_dim, cache.type());
   phase.template attend<Softmax, B>(worker, a.q, a.kv, cache, layer, a.attended);
   project<B>(worker, a.attended, std::array{Projection{w.o_proj, nullptr, a.partial}});

@@ -112,6 +112,14 @@ class Worker {
     barrier();
   }
 
+  /// Collective, where all workers have met since they last wrote what `f` reads, as they do at the end of a kernel:
+  /// as once(), with one meeting less.
+  template <class F>
+  void once_after_kernel(F&& f) {
+    if (index_ == 0) std::forward<F>(f)();
+    barrier();
+  }
+
   /// Memory of this worker alone, aligned to a page. Its contents are lost by the next call, so a kernel asks once.
   template <class T>
   [[nodiscard]] T* scratch(index_t size) {

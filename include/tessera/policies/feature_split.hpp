@@ -45,15 +45,21 @@ class StartedSum {
 
   void begin(bool hides_sums) { hides_ = hides_sums; }
   [[nodiscard]] Communicator& comm() { return comm_; }
-  /// `start(communicator)` returns the Pending.
+  /// `start(communicator)` returns the Pending. Called behind the kernel whose results are summed, at whose end all
+  /// workers have met.
   template <class Start>
   void start(Worker& worker, Start&& start) {
-    worker.barrier();
     if (worker.index() == 0) pending_ = start(hides_ ? hidden_ : comm_);
   }
   void finish(Worker& worker) {
-    if (worker.index() == 0) pending_.wait();
+    finish_first(worker);
     worker.barrier();
+  }
+  /// On the first worker alone; the others do not wait for it before they meet again. Whether this is the first.
+  bool finish_first(Worker& worker) {
+    if (worker.index() != 0) return false;
+    pending_.wait();
+    return true;
   }
 
  private:
@@ -98,6 +104,10 @@ class SplitHeads {
   }
   template <SimdBackend B>
   void finish_combine(Worker& worker, Activations partial, Activations x) {
+    if (x.rows == 1) {  // is the first worker's, here and in the norm that follows, at whose end all meet
+      if (sum_.finish_first(worker)) add_floats<B>(x.row(0), partial.row(0), x.cols);
+      return;
+    }
     sum_.finish(worker);
     add_rows<B>(worker, x, partial);
   }

@@ -111,7 +111,7 @@ class HelixOn {
 
   template <class Softmax, SimdBackend B>
   void attend(Worker& worker, ConstActivations q, ConstActivations kv, KvCache& cache, index_t layer, Activations out) {
-    worker.once([&] {
+    worker.once_after_kernel([&] {
       gather_heads<B>(q, kv);
       tasks_.aim(cache, layer);
     });

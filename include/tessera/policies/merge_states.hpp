@@ -35,7 +35,7 @@ class MergeStates {
     const SoftmaxStates all = states_at(states_.data(), rows, heads_);
     reset<B>(worker, all);
     Softmax::template attend_more<B>(worker, problem, all);
-    worker.once([&] {
+    worker.once_after_kernel([&] {
       float* to = sent_.data();
       float* from = received_.data();
       for (std::size_t r = 0; r < q_heads_.size(); ++r) {

@@ -46,7 +46,8 @@ concept PhasePolicy = requires(P phase, const ModelConfig& config, const Ranks& 
   // Called by one thread before a step; then the moves, by every worker.
   { phase.begin(step) } -> std::same_as<void>;
   { phase.gather(worker, in) } -> std::same_as<ConstActivations>;
-  // combine: started, so that it may travel while something else is computed, and finished by adding it to x.
+  // combine: started, so that it may travel while something else is computed, and finished by adding it to x: a row of
+  // x is there for the worker whose share it is, and for the others once they have met.
   { phase.start_combine(worker, x) } -> std::same_as<void>;
   { phase.template finish_combine<ScalarBackend>(worker, x, x) } -> std::same_as<void>;
   { phase.select(worker, in) } -> std::same_as<ConstActivations>;

@@ -22,9 +22,12 @@ namespace detail {
 }
 
 template <CostModel B>
-void stream(double bytes) {
-  B::account().spend(streaming_seconds(B::account().machine, bytes));
+void stream(double bytes, int meetings = 1) {
+  B::account().spend(streaming_seconds(B::account().machine, bytes, meetings));
 }
+
+/// Of a kernel that works on what one thread has had from other ranks: the threads meet behind that, too.
+inline constexpr int meetings_after_move = 2;
 
 }  // namespace detail
 
@@ -69,15 +72,16 @@ template <CostModel B>
 }
 
 template <CostModel B>
-void norm_and_rotate(Worker& worker, Activations x, std::span<const float>, float, std::span<const index_t>,
-                     const RopeTable&) {
-  const TraceScope scope(worker.lane(), trace_rotate, x.rows);
-  detail::stream<B>(2 * detail::float_bytes_of(x.rows, x.cols));
+void norm_and_rotate(Worker& worker, std::span<const Heads> parts, float, std::span<const index_t>, const RopeTable&) {
+  const TraceScope scope(worker.lane(), trace_rotate, parts.front().x.rows);
+  double bytes = 0;
+  for (const Heads& part : parts) bytes += 2 * detail::float_bytes_of(part.x.rows, part.x.cols);
+  detail::stream<B>(bytes);
 }
 
 template <CostModel B>
 void add_rows(Worker&, Activations x, ConstActivations) {
-  detail::stream<B>(3 * detail::float_bytes_of(x.rows, x.cols));
+  detail::stream<B>(3 * detail::float_bytes_of(x.rows, x.cols), detail::meetings_after_move);
 }
 
 template <CostModel B>
@@ -85,6 +89,10 @@ struct Packing<B> {
   static float* copy(const float*, index_t n, float* to) {
     B::account().spend(copying_seconds(B::account().machine, detail::float_bytes_of(1, n)));
     return to + n;
+  }
+  /// Of one row, which is in a cache.
+  static void add(float*, const float*, index_t n) {
+    B::account().spend(cached_copying_seconds(B::account().machine, 2 * detail::float_bytes_of(1, n)));
   }
 };
 
@@ -105,7 +113,8 @@ void store_rows(Worker&, const Step& step, ConstActivations, std::span<const ind
   index_t stored = 0;
   for (const Segment& s : step.segments)
     stored += layout.slots(s.sequence, s.position + s.count) - layout.slots(s.sequence, s.position);
-  detail::stream<B>(2 * detail::float_bytes_of(stored, 2 * layout.kv_heads.size() * head_dim));
+  const double bytes = 2 * detail::float_bytes_of(stored, 2 * layout.kv_heads.size() * head_dim);
+  detail::stream<B>(std::max(bytes, 1.0), detail::meetings_after_move);  // the threads meet if there is nothing to do
 }
 
 template <CostModel B>
@@ -139,7 +148,8 @@ void normalize(Worker&, const SoftmaxStates& states, Activations) {
 
 template <CostModel B>
 void merge_normalized(Worker&, std::span<const SoftmaxStates> parts, Activations out) {
-  detail::stream<B>(detail::float_bytes_of(out.rows, out.cols) * static_cast<double>(parts.size() + 1));
+  const double bytes = detail::float_bytes_of(out.rows, out.cols) * static_cast<double>(parts.size() + 1);
+  detail::stream<B>(std::max(bytes, 1.0), detail::meetings_after_move);
 }
 
 }  // namespace tessera

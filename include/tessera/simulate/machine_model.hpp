@@ -49,7 +49,7 @@ struct MachineModel {
   double memory = 1e9;       ///< bytes a second that all threads read together
   double copy = 1e9;         ///< bytes a second that one thread copies from memory to memory
   double cached_copy = 1e9;  ///< the same of little, that stays in its cache
-  double start = 0;          ///< seconds until all threads are at work, and together again
+  double start = 0;          ///< seconds in which all threads meet: at the end of a kernel, and around what one does
   Share products;            ///< of flops, by rows of the input
   Share attention;           ///< of flops, by queries that see the same keys
   double reading = 1;        ///< of memory, by products
@@ -82,12 +82,12 @@ struct MachineModel {
     const double computed = 4 * pairs * static_cast<double>(layout.head_dim) / (m.flops * m.attention.at(queries));
     seconds += std::max(computed, read / (m.memory * m.reading_keys));
   }
-  return seconds == 0 ? 0 : m.start + seconds;
+  return seconds == 0 ? 0 : 2 * m.start + seconds;  // the threads meet once more, to merge what they found of a head
 }
 
-/// `bytes` read and written in order by all threads, for a kernel that does little else.
-[[nodiscard]] inline double streaming_seconds(const MachineModel& m, double bytes) {
-  return bytes == 0 ? 0 : m.start + bytes / m.memory;
+/// `bytes` read and written in order by all threads, for a kernel that does little else; in all so many meetings.
+[[nodiscard]] inline double streaming_seconds(const MachineModel& m, double bytes, int meetings = 1) {
+  return bytes == 0 ? 0 : meetings * m.start + bytes / m.memory;
 }
 
 /// `bytes` copied by one thread while the others wait.
