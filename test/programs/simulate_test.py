@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 from tally import check, end
 
@@ -69,6 +70,44 @@ for program in ['example_generate', 'example_qwen3_prefill']:
         found = re.search(r'(?:seconds|prefill): ([0-9.]+)', ran.stderr)
         seconds.append(float(found.group(1)) if found else 0)
     check(f'{program}: a faster network takes less time', 0 < seconds[1] < seconds[0], seconds)
+
+# tessera bench writes the rows of a simulation as it does those of a measurement.
+bench = os.path.join(build, 'tools/tessera')
+if os.path.exists(bench):
+    ran = subprocess.run([bench, 'bench', '--simulate', '10gbe', '--preset', 'qwen3-0.6b', '--ranks', '4,16', '--parallel-strategy',
+                          'sequence', '--prompt-len', '512', '--gen-len', '1'], capture_output=True, text=True, timeout=120)
+    found = [json.loads(line) for line in ran.stdout.splitlines()]
+    check('tessera bench --simulate: a row for each', ran.returncode == 0 and [(r['world_size'], r['phase']) for r in found] ==
+          [(4, 'prefill'), (4, 'decode'), (16, 'prefill'), (16, 'decode')], ran.stderr, found)
+    check('tessera bench --simulate: rows say what they are', all(
+        r['simulated'] is True and r['machine']['host'] == '10gbe' and r['commit'] and r['version'] for r in found), found)
+    ran = subprocess.run([bench, 'bench', '--simulate', '10gbe', '--preset', 'qwen3-0.6b', '--attention-algo', 'standard'],
+                         capture_output=True, text=True, timeout=120)
+    check('tessera bench --simulate: refuses the softmax that is not simulated', ran.returncode == 1 and
+          'expected --attention-algo online_softmax, found standard' in ran.stderr, ran.stderr)
+
+# Ranks that share a core take their turns on it; one that waits does not stop the other for longer than its patience.
+machine = os.path.join(root, 'tools/simulated/machines/zen4-2.json')
+with tempfile.TemporaryDirectory() as folder:
+    def seconds(ranks, cores):
+        platform = os.path.join(folder, 'platform.json')
+        shared = {'shared_cores': {'cores': cores, 'of_a_byte': 1e-10, 'patience': 1e-3}} if cores else {}
+        with open(platform, 'w') as out:
+            json.dump({'name': 'lab', 'nodes': 4, 'network': {'topology': 'switch', 'gbit': 1000, 'us': 1}, **shared}, out)
+        return rows('--model-preset', 'qwen3-0.6b', '--platform', platform, '--machine', machine, '--ranks', str(ranks), '--strategy',
+                    'sequence', '--prompt-len', '512')[0]['seconds_median']
+    alone = seconds(4, 0)
+    check('a core for each rank is as cores of their own', abs(seconds(4, 4) / alone - 1) < 0.05, alone)
+    check('two ranks to a core take twice as long', 1.9 < seconds(4, 2) / alone < 2.3, alone)
+
+# What --validate counts as the wrong order: not what repetitions differ by.
+sys.path.insert(0, os.path.join(root, 'tools/simulated'))
+sys.dont_write_bytecode = True
+from validate import disordered  # noqa: E402
+check('validate: pairs in another order', disordered({'a': (1.0, 0.1, 2.0), 'b': (1.2, 0.1, 1.0)}) == ['a and b'])
+check('validate: in the same order', disordered({'a': (1.0, 0.1, 1.0), 'b': (1.2, 0.1, 2.0)}) == [])
+check('validate: the same policy', disordered({'a': (1.0, 0.1, 1.5), 'b': (1.2, 0.1, 1.5)}) == [])
+check('validate: measured equal', disordered({'a': (1.0, 0.1, 2.0), 'b': (1.2, 0.3, 1.0)}) == [])
 
 for words, said, status in [
         (['--platform', 'nowhere'], 'platform nowhere: expected one of 100g-fat-tree, 10gbe,', 2),

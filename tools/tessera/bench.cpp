@@ -8,6 +8,7 @@
 #include <fstream>
 #include <memory>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -33,7 +34,7 @@ struct BenchOptions {
   std::vector<std::string> strategies = {"headwise"}, algorithms = {"online_softmax"}, kv_caches = {"f32"};
   std::vector<index_t> prompt_len = {128, 512, 2048}, batch_size = {1};
   index_t gen_len = 32, iters = 3, warmup = 1;
-  std::string phase = "both", out, trace, mpiexec = TESSERA_MPIEXEC;
+  std::string phase = "both", out, trace, platform, mpiexec = TESSERA_MPIEXEC;
   bool oversubscribe = false;
 };
 
@@ -114,6 +115,34 @@ std::string command_of(const BenchOptions& o, const std::string& model, const Ru
   return command;
 }
 
+#ifndef TESSERA_SIMULATE
+#define TESSERA_SIMULATE ""  // the path of tools/simulate, where ranks can be simulated
+#endif
+
+/// The same on ranks that do not exist: a command for each phase.
+std::vector<std::string> simulations_of(const BenchOptions& o, const Run& run) {
+  std::vector<std::string> commands;
+  for (const char* phase : {"prefill", "decode"}) {
+    if (o.phase != "both" && o.phase != phase) continue;
+    std::string& command = commands.emplace_back(shell_word(TESSERA_SIMULATE) + " --quiet");
+    const auto add = [&](std::string_view option, std::string_view value) {
+      command += fmt::format(" {} {}", option, shell_word(value));
+    };
+    add("--build", program::program_folder() + "/..");
+    add("--platform", o.platform);
+    add("--model-preset", o.preset);
+    if (o.layers > 0) add("--layers", std::to_string(o.layers));
+    add("--ranks", std::to_string(run.ranks));
+    add("--strategy", run.strategy);
+    add("--kv-cache", run.kv_cache);
+    add("--phase", phase);
+    add("--prompt-len", joined(o.prompt_len));
+    add("--gen-len", std::to_string(o.gen_len));
+    add("--batch-size", std::to_string(run.batch_size));
+  }
+  return commands;
+}
+
 /// Standard output of a shell command; nothing when it failed.
 std::optional<std::string> output_of(const std::string& command) {
   std::FILE* pipe = ::popen(command.c_str(), "r");
@@ -126,11 +155,35 @@ std::optional<std::string> output_of(const std::string& command) {
   return text;
 }
 
+/// Rows of a run; nothing when it failed, of which standard error has the reason.
+std::optional<Json> rows_of(const BenchOptions& o, const std::string& model, const Run& run, bool only) {
+  if (!o.platform.empty()) {
+    Json rows = Json::array();
+    for (const std::string& command : simulations_of(o, run)) {
+      const auto text = output_of(command);
+      if (!text) return std::nullopt;
+      std::istringstream lines(*text);
+      for (std::string line; std::getline(lines, line);) rows.push_back(Json::parse(line));
+    }
+    // Where it was computed says nothing of where it would run.
+    for (Json& row : rows)
+      row["machine"] = {{"host", row.at("platform")},
+                        {"cpu", row.at("method")},
+                        {"cores", row.at("threads")},
+                        {"memory_bytes", nullptr},
+                        {"system", "SimGrid"}};
+    return rows;
+  }
+  const auto text = output_of(command_of(o, model, run, only));
+  return text ? std::optional(Json::parse(*text)) : std::nullopt;
+}
+
 std::vector<Run> runs_of(const BenchOptions& o) {
+  const bool simulated = !o.platform.empty();  // a rank has the threads of the platform's machine
   std::vector<Run> runs;
   for (const int ranks : o.ranks)
-    for (const int threads : o.threads) {
-      if (ranks * threads > allowed_cores() && !o.oversubscribe) continue;
+    for (const int threads : simulated ? std::vector<int>{1} : o.threads) {
+      if (ranks * threads > allowed_cores() && !o.oversubscribe && !simulated) continue;
       for (const index_t batch_size : o.batch_size)
         for (const std::string& strategy : o.strategies)
           for (const std::string& algorithm : o.algorithms)
@@ -141,11 +194,16 @@ std::vector<Run> runs_of(const BenchOptions& o) {
 }
 
 int bench(const BenchOptions& o) {
+  require(o.platform.empty() || *TESSERA_SIMULATE != '\0',
+          "tessera bench --simulate: expected a build with -Dsimulate=smpi, found one without");
+  for (const std::string& algorithm : o.algorithms)
+    require(o.platform.empty() || algorithm == "online_softmax",
+            "tessera bench --simulate: expected --attention-algo online_softmax, found ", algorithm);
   const std::vector<Run> runs = runs_of(o);
   require(!runs.empty(), "tessera bench: every choice of --ranks and --threads is more than the ", allowed_cores(),
           " cores that there are; --oversubscribe runs them all the same");
   std::optional<program::RandomModel> random;
-  if (!o.preset.empty()) random.emplace(o.preset, o.layers);
+  if (!o.preset.empty() && o.platform.empty()) random.emplace(o.preset, o.layers);
   const std::string model = random ? random->folder() : o.model;
 
   std::ofstream file;
@@ -166,14 +224,15 @@ int bench(const BenchOptions& o) {
   for (const Run& run : runs) {
     fmt::print(stderr, "{} x {} {}, {}, {} cache, batch {}\n", run.ranks, run.threads, run.strategy, run.algorithm,
                run.kv_cache, run.batch_size);
-    const auto text = output_of(command_of(o, model, run, runs.size() == 1));
-    if (!text) {
+    const auto rows = rows_of(o, model, run, runs.size() == 1);
+    if (!rows) {
       ++failed;  // it has said why on standard error
       continue;
     }
-    for (Json row : Json::parse(*text)) {
+    for (Json row : *rows) {
       if (!o.preset.empty()) row["model"] = o.layers > 0 ? fmt::format("{}, {} layers", o.preset, o.layers) : o.preset;
-      row.update(where);
+      for (const auto& [name, value] : where.items())
+        if (!row.contains(name)) row[name] = value;
       const std::string line = row.dump() + "\n";
       if (file.is_open())
         file << line << std::flush;
@@ -221,6 +280,12 @@ void add_bench(CLI::App& app, Action& action) {
   command->add_option("--trace", o->trace, "Traces for ui.perfetto.dev; of several runs each gets its name into FILE's")
       ->type_name("FILE");
   command->add_option("--mpiexec", o->mpiexec, "What starts ranks, with its options")->capture_default_str();
+  command
+      ->add_option(
+          "--simulate", o->platform,
+          "On ranks of this platform, which do not exist (tools/simulate --list); of a build with -Dsimulate=smpi")
+      ->type_name("PLATFORM")
+      ->needs(preset);
   command->add_flag("--oversubscribe", o->oversubscribe, "Also more ranks times threads than cores");
   command->footer(
       "Runs benchmark_qwen3, which lies beside this program and says what the numbers mean; tools/plot_bench draws "
