@@ -107,7 +107,7 @@ program::BenchmarkRow simulate(const Options& o, const program::Policies& polici
                                  .overlap = false,
                                  .inner = policies.inner,
                                  .trace = &trace};
-  const Communicator comm = SmpiTransport(MPI_COMM_WORLD, Delivery::time_of_large_messages);
+  const Communicator comm = SmpiTransport(MPI_COMM_WORLD, Delivery::time_of_large_messages, &trace.lane(0));
   const auto model = policies.combination->make(comm, config, unread_weights(config), sizes);
   return program::run_case(*model, meeting, of, {.warmup = 0, .iters = 0}, trace);
 }

@@ -7,12 +7,16 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include <simgrid/s4u/Actor.hpp>
+#include <simgrid/s4u/Exec.hpp>
+#include <simgrid/s4u/Host.hpp>
 
 #include <tessera/comm/communicator.hpp>
 #include <tessera/comm/mpi_group.hpp>
+#include <tessera/core/trace.hpp>
 #include <tessera/simulate/cost_backend.hpp>
 
 namespace tessera::simulated {
@@ -26,12 +30,73 @@ inline CostAccount& account_of_actor() {
   return *accounts[id];
 }
 
+/// Cores that the ranks of all hosts have together, as those of tools/netlab do: hosts core-0, core-1, ... of the
+/// platform, which the ranks have in turn. Ranks of one core share its time. Without such hosts each rank has cores of
+/// its own.
+class SharedCores {
+ public:
+  SharedCores() {
+    while (simgrid::s4u::Host* core = simgrid::s4u::Host::by_name_or_null("core-" + std::to_string(cores_.size())))
+      cores_.push_back(core);
+    if (!cores_.empty()) of_a_byte = number("of_a_byte"), patience = number("patience");
+  }
+
+  double of_a_byte = 0;  ///< seconds of a core for each byte that a rank sends or receives
+  double patience = 0;   ///< seconds for which a waiting rank keeps asking before it sleeps
+
+  [[nodiscard]] bool exist() const { return !cores_.empty(); }
+  /// So many seconds of the core of the rank that runs now, taken as others leave them.
+  [[nodiscard]] simgrid::s4u::ExecPtr start(double seconds) const {
+    const auto actor = static_cast<std::size_t>(simgrid::s4u::this_actor::get_pid());
+    simgrid::s4u::Host* const core = cores_[(actor - 1) % cores_.size()];
+    simgrid::s4u::ExecPtr work = simgrid::s4u::this_actor::exec_init(seconds * core->get_speed());
+    work->set_host(core)->start();
+    return work;
+  }
+
+ private:
+  [[nodiscard]] double number(const char* name) const {
+    const char* const text = cores_.front()->get_property(name);
+    require(text != nullptr, "platform: core-0 has no ", name);
+    return std::stod(text);
+  }
+  std::vector<simgrid::s4u::Host*> cores_;
+};
+
+inline const SharedCores& shared_cores() {
+  static const SharedCores cores;
+  return cores;
+}
+
 /// Lets this rank's clock catch up with what it has computed.
 inline void settle_account() {
-  if (const double owed = std::exchange(account_of_actor().owed, 0.0); owed > 0) {
+  const double owed = std::exchange(account_of_actor().owed, 0.0);
+  if (owed <= 0) return;
+  if (shared_cores().exist())
+    shared_cores().start(owed)->wait();
+  else
     simgrid::s4u::this_actor::sleep_for(owed);
-  }
 }
+
+/// A rank that waits for messages of so many bytes, sent and received together: what they cost of the cores, and what
+/// asking for them does, where these are shared.
+class Waiting {
+ public:
+  explicit Waiting(index_t bytes) {
+    if (!shared_cores().exist()) return;
+    carrying_ = shared_cores().start(static_cast<double>(bytes) * shared_cores().of_a_byte);
+    asking_ = shared_cores().start(shared_cores().patience);
+  }
+  /// What was waited for is here.
+  void end() {
+    if (asking_ == nullptr) return;
+    asking_->cancel();
+    carrying_->wait();
+  }
+
+ private:
+  simgrid::s4u::ExecPtr carrying_, asking_;
+};
 
 /// Simulated nanoseconds of this rank.
 inline std::int64_t simulated_nanoseconds() {
@@ -47,7 +112,10 @@ enum class Delivery : std::uint8_t { everything, time_of_large_messages };
 /// has given out as shared, and the rest of a simulated rank does not touch its activations either.
 class SmpiTransport {
  public:
-  explicit SmpiTransport(MPI_Comm parent, Delivery delivery) : SmpiTransport(Owned{}, duplicate(parent), delivery) {}
+  /// `timed`: while it does not record, as it does not of a prompt before tokens to decode, large messages are not sent at
+  /// all. It outlives the transport.
+  explicit SmpiTransport(MPI_Comm parent, Delivery delivery, const TraceLane* timed = nullptr)
+      : SmpiTransport(Owned{}, duplicate(parent), delivery, timed) {}
 
   [[nodiscard]] int rank() const { return rank_; }
   [[nodiscard]] int size() const { return size_; }
@@ -55,11 +123,15 @@ class SmpiTransport {
   [[nodiscard]] int machine() const { return machine_; }
 
   Ticket start_allgather(std::span<const std::byte> mine, std::span<std::byte> all, std::span<const index_t> counts) {
+    if (is_left_out(static_cast<index_t>(all.size()))) return {};
     settle_account();
     std::vector<int> sizes, begins;
+    // Every rank's part leaves it once, or is handed on as often: what comes in is all but one's own.
+    Waiting waiting(2 * static_cast<index_t>(all.size() - mine.size()));
     if (is_nowhere(static_cast<index_t>(all.size()))) {
       for (const index_t count : counts) sizes.push_back(floats(count)), begins.push_back(0);
       check(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_FLOAT, nowhere(), sizes.data(), begins.data(), MPI_FLOAT, comm_));
+      waiting.end();
       return {};
     }
     index_t before = 0;
@@ -70,14 +142,17 @@ class SmpiTransport {
     const bool in_place = mine.data() == all.data() + begins[static_cast<std::size_t>(rank_)];
     check(MPI_Allgatherv(in_place ? MPI_IN_PLACE : mine.data(), static_cast<int>(mine.size()), MPI_BYTE, all.data(),
                          sizes.data(), begins.data(), MPI_BYTE, comm_));
+    waiting.end();
     return {};
   }
 
   /// Messages between pairs, as Mpi sends them; those of so many ranks at a time that the simulator can follow.
   Ticket start_alltoall(std::span<const std::byte> send_all, std::span<const index_t> send_counts,
                         std::span<std::byte> receive_all, std::span<const index_t> receive_counts) {
+    const auto most = static_cast<index_t>(std::max(send_all.size(), receive_all.size()));
+    if (is_left_out(most)) return {};
     settle_account();
-    const bool large = is_nowhere(static_cast<index_t>(std::max(send_all.size(), receive_all.size())));
+    const bool large = is_nowhere(most);
     const auto begins = [](std::span<const index_t> counts) {
       std::vector<index_t> at(1, 0);
       for (const index_t count : counts) at.push_back(at.back() + count);
@@ -91,6 +166,7 @@ class SmpiTransport {
       return receive_all.subspan(static_cast<std::size_t>(to[at(r)]), static_cast<std::size_t>(receive_counts[at(r)]));
     };
     keep_own(outgoing(rank_), incoming(rank_), large);
+    Waiting waiting(static_cast<index_t>(send_all.size() + receive_all.size()));
     for (int first = 1; first < size_; first += partners_at_once) {
       std::vector<MPI_Request> requests;
       for (int step = first; step < std::min(size_, first + partners_at_once); ++step) {
@@ -99,19 +175,23 @@ class SmpiTransport {
       }
       wait(requests);
     }
+    waiting.end();
     return {};
   }
 
   Ticket start_exchange(std::span<const std::byte> send_one, int dest, std::span<std::byte> receive_one, int source) {
+    if (is_left_out(static_cast<index_t>(std::max(send_one.size(), receive_one.size())))) return {};
     settle_account();
     if (dest == rank_) {
       keep_own(send_one, receive_one, is_nowhere(static_cast<index_t>(send_one.size())));
       return {};
     }
+    Waiting waiting(static_cast<index_t>(send_one.size() + receive_one.size()));
     std::vector<MPI_Request> requests;
     if (source != no_rank) receive(requests, receive_one, source, is_nowhere(static_cast<index_t>(receive_one.size())));
     if (dest != no_rank) send(requests, send_one, dest, is_nowhere(static_cast<index_t>(send_one.size())));
     wait(requests);
+    waiting.end();
     return {};
   }
 
@@ -133,7 +213,7 @@ class SmpiTransport {
     settle_account();
     MPI_Comm part = MPI_COMM_NULL;
     check(MPI_Comm_split(comm_, color, key, &part));
-    return SmpiTransport(Owned{}, part, delivery_);
+    return SmpiTransport(Owned{}, part, delivery_, timed_);
   }
 
  private:
@@ -142,7 +222,8 @@ class SmpiTransport {
   static constexpr int partners_at_once = 64;
   static constexpr index_t nowhere_bytes = index_t{1} << 31;
 
-  SmpiTransport(Owned, MPI_Comm owned, Delivery delivery) : comm_(owned), delivery_(delivery) {
+  SmpiTransport(Owned, MPI_Comm owned, Delivery delivery, const TraceLane* timed)
+      : comm_(owned), delivery_(delivery), timed_(timed) {
     MPI_Comm_rank(comm_, &rank_), MPI_Comm_size(comm_, &size_);
     MPI_Comm machine = MPI_COMM_NULL;
     check(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine));
@@ -159,6 +240,9 @@ class SmpiTransport {
 
   [[nodiscard]] bool is_nowhere(index_t bytes) const {
     return delivery_ == Delivery::time_of_large_messages && bytes > largest_small;
+  }
+  [[nodiscard]] bool is_left_out(index_t bytes) const {
+    return is_nowhere(bytes) && timed_ != nullptr && !timed_->recording();
   }
   /// Memory that SMPI does not copy, of all ranks together: pages of it are never touched.
   [[nodiscard]] static void* nowhere() {
@@ -193,6 +277,7 @@ class SmpiTransport {
 
   detail::MpiGroup comm_;
   Delivery delivery_;
+  const TraceLane* timed_;
   int rank_ = 0;
   int size_ = 1;
   int machine_ = 0;
