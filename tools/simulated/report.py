@@ -1,13 +1,18 @@
 """The sweep of docs/scaling.md: its rows, its tables and its pictures. Run by tools/simulate --report."""
 import concurrent.futures
 import csv
+import hashlib
+import itertools
 import json
 import math
 import os
+import pathlib
 import subprocess
 import sys
+import time
 
-MODELS = ['qwen3-8b', 'llama2-70b', 'qwen3-0.6b', 'qwen3-32b', 'llama2-7b']
+MODELS = ['qwen3-0.6b', 'qwen3-8b', 'qwen3-32b', 'llama2-7b', 'llama2-70b']
+NAMES = {'qwen3-0.6b': 'Qwen3-0.6B', 'qwen3-8b': 'Qwen3-8B', 'qwen3-32b': 'Qwen3-32B', 'llama2-7b': 'Llama-2-7B', 'llama2-70b': 'Llama-2-70B'}
 PLATFORMS = ['10gbe', '100g-fat-tree']
 RANKS = [4, 16, 64]
 PREFILL = ['headwise', 'headwise_scattered', 'ulysses', 'sequence', 'sequence_ring', 'sequence:Nxheadwise:2', 'sequence:Nxheadwise:4',
@@ -18,35 +23,89 @@ LONG = [name for name in PREFILL if name not in ('ulysses', 'sequence_ring')]
 SWEEPS = [('prefill', '512,8192', PREFILL), ('prefill', '131072', LONG), ('decode', '1024,32768,131072', DECODE)]
 FIELDS = ['platform', 'model', 'phase', 'prompt_len', 'world_size', 'parallel_strategy', 'decode_strategy', 'tokens_per_second',
           'percent_of_peak', 'percent_communication', 'sent_bytes', 'bytes_of_rank', 'seconds_median', 'planned_seconds']
+# What grows with what: one policy of each kind, Qwen3-8B's shape, prefill.
+GROWTH_PLATFORM, GROWTH_MODEL = '10gbe', 'qwen3-8b'
+GROWTH_STRATEGIES = ['headwise', 'sequence', 'ulysses']
+GROWTH = {'ranks': ('--ranks', [2, 4, 8, 16, 32], ['--prompt-len', '2048']),
+          'tokens': ('--prompt-len', [512, 1024, 2048, 4096, 8192, 16384], ['--ranks', '16', '--chunk', '16384']),
+          'layers': ('--layers', [4, 8, 16, 32, 64], ['--ranks', '16', '--prompt-len', '2048'])}
+# What the predecessor published of eight machines of two Xeon Gold 6230R, Qwen3-0.6B, 128 tokens: tok/s by machines.
+PREDECESSOR = {2: 14.3, 8: 70.7}
+PREDECESSOR_TEXT = """
+Machines of two Xeon Gold 6230R, one rank each (`--platform 6230r`; 10 Gbit/s are assumed), Qwen3-0.6B, 128 tokens, in tok/s. This compares
+programs; it says nothing of how good the model of that cluster is.
+"""
+PREDECESSOR_STRATEGIES = {'prefill': ['headwise', 'sequence', 'ulysses'], 'decode': ['headwise', 'sequence']}
 WITHIN = 1.10  # of the best: a choice that counts as right
 
 
-def sweep(simulate, build, file, models):
-    """Writes all rows of these models, with FIELDS, as many at a time as there are cores, beside those of the others that are
-    there; what policies refuse is left out."""
-    cells = [(model, platform, *each) for model in models for platform in PLATFORMS for each in SWEEPS]
+def rows_of(simulate, build, words):
+    """Rows of a sweep, with FIELDS; what policies refuse is left out. What the same program has made of the same platforms and
+    machines is kept in the build folder, so that an interrupted sweep goes on where it ended."""
+    here = pathlib.Path(__file__).parent
+    inputs = [pathlib.Path(build) / 'tools/simulated/simulated_benchmark.so', *sorted(here.glob('*/*.json'))]
+    digest = hashlib.sha256(' '.join(words).encode())
+    for file in inputs:
+        digest.update(file.read_bytes())
+    kept = pathlib.Path(build) / 'simulated-rows' / f'{digest.hexdigest()[:16]}.json'
+    if not kept.is_file():
+        rows = simulated_rows(simulate, build, words)
+        kept.parent.mkdir(exist_ok=True)
+        kept.with_suffix('.part').write_text(json.dumps(rows))
+        kept.with_suffix('.part').replace(kept)
+    return json.loads(kept.read_text())
+
+
+def simulated_rows(simulate, build, words):
+    done = subprocess.run([simulate, '--build', build, '--quiet', '--plan', *words], capture_output=True, text=True)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    for row in rows:
+        row['percent_communication'] = 100 * (row['seconds_communication'] + row['seconds_waiting']) / row['seconds_median']
+    return [{name: row.get(name) for name in FIELDS} for row in rows]
+
+
+def write_csv(file, rows):
+    with open(file, 'w', newline='') as out:
+        fields = list(dict.fromkeys(name for row in rows for name in row))
+        writer = csv.DictWriter(out, fields, lineterminator='\n')
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f'{v:.4g}' if isinstance(v, float) else v for k, v in row.items()})
+
+
+def sweep(simulate, build, folder, models):
+    """Writes rows.csv of these models, beside what is there of the others, growth.csv and predecessor.csv, as many runs at a
+    time as there are cores."""
+    file = folder / 'rows.csv'
     kept = [row for row in read_csv(file) if row['model'] not in models] if file.is_file() else []
 
-    def run(cell):
-        model, platform, phase, lengths, strategies = cell
-        done = subprocess.run(
-            [simulate, '--build', build, '--quiet', '--plan', '--model-preset', model, '--platform', platform, '--phase', phase,
-             '--prompt-len', lengths, '--chunk', max(lengths.split(','), key=int), '--ranks', ','.join(map(str, RANKS)), '--strategy', ','.join(strategies)],
-            capture_output=True, text=True)
-        rows = [json.loads(line) for line in done.stdout.splitlines()]
-        for row in rows:
-            row['percent_communication'] = 100 * (row['seconds_communication'] + row['seconds_waiting']) / row['seconds_median']
-        print(f'{model}, {platform}, {phase} of {lengths}: {len(rows)} rows', file=sys.stderr)
-        return [{name: row.get(name) for name in FIELDS} for row in rows]
+    def cell(model, platform, phase, lengths, strategies):
+        return rows_of(simulate, build, ['--model-preset', model, '--platform', platform, '--phase', phase, '--prompt-len', lengths,
+                                         '--chunk', max(lengths.split(','), key=int), '--ranks', ','.join(map(str, RANKS)),
+                                         '--strategy', ','.join(strategies)])
 
-    with open(file, 'w', newline='') as out, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        writer = csv.DictWriter(out, FIELDS, lineterminator='\n')
-        writer.writeheader()
-        writer.writerows(kept)
-        for rows in pool.map(run, cells):
-            for row in rows:
-                writer.writerow({k: f'{v:.4g}' if isinstance(v, float) else v for k, v in row.items()})
-            out.flush()
+    def growth(what, value):
+        option, _, others = GROWTH[what]
+        rows = rows_of(simulate, build, ['--model-preset', GROWTH_MODEL, '--platform', GROWTH_PLATFORM, '--strategy',
+                                         ','.join(GROWTH_STRATEGIES), *others, option, str(value)])
+        return [{'what': what, 'value': value, **row} for row in rows]
+
+    def predecessor(phase):
+        return rows_of(simulate, build, ['--model-preset', 'qwen3-0.6b', '--platform', '6230r', '--ranks',
+                                         ','.join(map(str, PREDECESSOR)), '--strategy', ','.join(PREDECESSOR_STRATEGIES[phase]),
+                                         '--prompt-len', '128', '--phase', phase])
+
+    begin = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        cells = [pool.submit(cell, model, platform, *each) for model in models for platform in PLATFORMS for each in SWEEPS]
+        grown = [pool.submit(growth, what, value) for what, (_, values, _) in GROWTH.items() for value in values]
+        published = [pool.submit(predecessor, phase) for phase in PREDECESSOR_STRATEGIES]
+        for i, future in enumerate(cells + grown + published):
+            future.result()
+            print(f'{i + 1} of {len(cells + grown + published)} parts, {time.monotonic() - begin:.0f} s', file=sys.stderr)
+    write_csv(file, kept + [row for future in cells for row in future.result()])
+    write_csv(folder / 'growth.csv', [row for future in grown for row in future.result()])
+    write_csv(folder / 'predecessor.csv', [row for future in published for row in future.result()])
 
 
 def read_csv(file):
@@ -73,28 +132,73 @@ def form(strategy, ranks):
     return f'{outer.partition(":")[0]}:Nxheadwise{inner}' if cross and ':' in outer else strategy
 
 
+def row_of_table(first, strategies, by, best, words_of):
+    words = []
+    for name in strategies:
+        row = by.get(name)
+        words.append(f'**{words_of(row)}**' if row is not None and row is best else words_of(row) if row else '')
+    return '| ' + ' | '.join([*map(str, first), *words]) + ' |\n'
+
+
+def head(first, strategies):
+    return '| ' + ' | '.join([*first, *(f'`{name}`' for name in strategies)]) + ' |\n' + '| --- ' * (len(first) + len(strategies)) + '|\n'
+
+
 def tables(rows):
-    """A table for each platform, phase and length: tok/s, and the percent of the time in communication."""
+    """A table for each platform, phase and length: tok/s, percent of the limit, percent of the time in communication."""
     found = cells(rows)
     text = ''
-    for platform in PLATFORMS:
-        for phase, lengths, strategies in SWEEPS:
-            for length in map(int, lengths.split(',')):
-                text += (f'\n### {phase.capitalize()}, {length} tokens, `{platform}`\n\n| model | ranks | ' +
-                         ' | '.join(f'`{name}`' for name in strategies) + ' | best: % of the limit |\n' +
-                         '| --- ' * (len(strategies) + 3) + '|\n')
-                for model in MODELS:
-                    for ranks in RANKS:
-                        cell = found.get((platform, model, phase, length, ranks))
-                        if not cell:
-                            continue
-                        by = {form(row['parallel_strategy'], ranks): row for row in cell}
-                        words = []
-                        for name in strategies:
-                            row = by.get(name)
-                            figure = f'{row["tokens_per_second"]:.4g} ({row["percent_communication"]:.0f})' if row else ''
-                            words.append(f'**{figure}**' if row is cell[0] else figure)
-                        text += f'| {model} | {ranks} | ' + ' | '.join(words) + f' | {cell[0]["percent_of_peak"]:.0f} |\n'
+    for platform, (phase, lengths, strategies) in itertools.product(PLATFORMS, SWEEPS):
+        for length in map(int, lengths.split(',')):
+            text += f'\n### {phase.capitalize()}, {length} tokens, `{platform}`\n\n' + head(['model', 'ranks'], strategies)
+            for model, ranks in itertools.product(MODELS, RANKS):
+                cell = found.get((platform, model, phase, length, ranks))
+                if cell:
+                    by = {form(row['parallel_strategy'], ranks): row for row in cell}
+                    text += row_of_table([model, ranks], strategies, by, cell[0], lambda row: (
+                        f'{row["tokens_per_second"]:.4g} ({row["percent_of_peak"]:.0f}, {row["percent_communication"]:.0f})'))
+    return text
+
+
+def holdings(rows):
+    """What a rank sends in a step and what it holds, which is the same on every network."""
+    found = cells(rows)
+    text = ''
+    for phase, lengths, strategies in SWEEPS:
+        for length in map(int, lengths.split(',')):
+            text += f'\n### {phase.capitalize()}, {length} tokens: MB sent, GB held\n\n' + head(['model', 'ranks'], strategies)
+            for model, ranks in itertools.product(MODELS, RANKS):
+                cell = [row for row in found.get((PLATFORMS[0], model, phase, length, ranks), []) if row['sent_bytes'] != '']
+                by = {form(row['parallel_strategy'], ranks): row for row in cell}
+                if cell:
+                    text += row_of_table([model, ranks], strategies, by, None, lambda row: (
+                        f'{row["sent_bytes"] / 1e6:.3g}, {row["bytes_of_rank"] / 1e9:.3g}'))
+    return text
+
+
+def winners(rows):
+    """Which policy is the fastest where: a line for each platform, phase and length, of all models."""
+    found = cells(rows)
+    text = ('\n| platform | phase | tokens | ' + ' | '.join(f'{n} ranks' for n in RANKS) + ' |\n' + '| --- ' * (3 + len(RANKS)) + '|\n')
+    for platform, (phase, lengths, _) in itertools.product(PLATFORMS, SWEEPS):
+        for length in map(int, lengths.split(',')):
+            words = []
+            for ranks in RANKS:
+                won = [form(found[key][0]['parallel_strategy'], ranks) for model in MODELS
+                       if (key := (platform, model, phase, length, ranks)) in found]
+                words.append(', '.join(f'`{name}` {won.count(name)}' for name in sorted(set(won), key=won.count, reverse=True)))
+            text += f'| {platform} | {phase} | {length} | ' + ' | '.join(words) + ' |\n'
+    return text
+
+
+def predecessor(rows):
+    text = ('\n| machines | published | ' + ' | '.join(f'{phase}, `{name}`' for phase, names in PREDECESSOR_STRATEGIES.items()
+                                                      for name in names) + ' |\n' +
+            '| --- ' * (2 + sum(map(len, PREDECESSOR_STRATEGIES.values()))) + '|\n')
+    by = {(row['world_size'], row['phase'], row['parallel_strategy']): row['tokens_per_second'] for row in rows}
+    for ranks, published in PREDECESSOR.items():
+        text += f'| {ranks} | {published} | ' + ' | '.join(f'{by[ranks, phase, name]:.4g}' for phase, names in PREDECESSOR_STRATEGIES.items()
+                                                          for name in names) + ' |\n'
     return text
 
 
@@ -117,34 +221,61 @@ def planner(rows):
     return text + '\n'
 
 
-def draw(rows, folder):
-    """A picture for each platform: tok/s of Qwen3-8B over ranks, a panel for each phase and length."""
+def draw(rows, growth, folder):
+    """A picture for each platform and model: tok/s over ranks, a panel for each phase and length; and one of what grows how."""
     import matplotlib
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
     plt.rcParams.update({'font.family': 'DejaVu Sans', 'svg.hashsalt': 'tessera', 'svg.fonttype': 'none'})
-    for platform in PLATFORMS:
-        panels = [(phase, int(n), names) for phase, lengths, names in SWEEPS for n in lengths.split(',')]
-        fig, axes = plt.subplots(2, 3, figsize=(13, 7))
+    colors = {name: f'C{i}' for i, name in enumerate(PREFILL)}
+    panels = [(phase, int(n), names) for phase, lengths, names in SWEEPS for n in lengths.split(',')]
+
+    def save(fig, name):
+        fig.tight_layout()
+        fig.savefig(folder / f'{name}.svg', metadata={'Date': None})
+        plt.close(fig)
+
+    for platform, model in itertools.product(PLATFORMS, MODELS):
+        mine = [row for row in rows if (row['platform'], row['model']) == (platform, model)]
+        if not mine:
+            continue
+        fig, axes = plt.subplots(2, 3, figsize=(12, 6.5))
         for axis, (phase, length, names) in zip(axes.flat, panels):
             for name in names:
-                here = sorted((r['world_size'], r['tokens_per_second']) for r in rows if r['model'] == 'qwen3-8b' and
-                              (r['platform'], r['phase'], r['prompt_len']) == (platform, phase, length) and
-                              form(r['parallel_strategy'], r['world_size']) == name)
+                here = sorted((r['world_size'], r['tokens_per_second']) for r in mine if (r['phase'], r['prompt_len']) == (phase, length)
+                              and form(r['parallel_strategy'], r['world_size']) == name)
                 if here:
-                    axis.plot(*zip(*here), marker='o', markersize=3, label=name)
+                    axis.plot(*zip(*here), marker='o', markersize=3, color=colors[name], label=name)
             axis.set_xscale('log', base=2)
             axis.set_yscale('log')
+            axis.set_xticks(RANKS, map(str, RANKS))
             axis.set_title(f'{phase}, {length} tokens', fontsize=10)
-            axis.set_xlabel('ranks')
             axis.grid(True, alpha=0.3)
-        axes[0][0].set_ylabel('tokens per second')
-        axes[1][0].set_ylabel('tokens per second')
+        for axis in axes[1]:
+            axis.set_xlabel('ranks')
+        for axis in axes[:, 0]:
+            axis.set_ylabel('tokens per second')
         axes[0][0].legend(fontsize=7, frameon=False)
-        fig.suptitle(f'Qwen3-8B on {platform}, simulated')
-        fig.tight_layout()
-        fig.savefig(folder / f'{platform}.svg', metadata={'Date': None})
-        plt.close(fig)
+        fig.suptitle(f'{NAMES[model]} on {platform}, simulated')
+        save(fig, f'{platform}-{model}')
+
+    fig, axes = plt.subplots(1, 3, figsize=(12, 4))
+    for axis, what in zip(axes, GROWTH):
+        for i, name in enumerate(GROWTH_STRATEGIES):
+            here = sorted((r['value'], r['seconds_median'], r['planned_seconds']) for r in growth
+                          if r['what'] == what and r['parallel_strategy'] == name)
+            axis.plot([v for v, _, _ in here], [s for _, s, _ in here], 'o', color=f'C{i}', label=name)
+            axis.plot([v for v, _, _ in here], [p for _, _, p in here], '-', color=f'C{i}')
+        axis.set_xscale('log', base=2)
+        axis.set_yscale('log')
+        values = GROWTH[what][1]
+        axis.set_xticks(values, map(str, values))
+        axis.set_xlabel(what)
+        axis.grid(True, which='both', alpha=0.2)
+    axes[0].set_ylabel('seconds of a prompt')
+    axes[0].legend(fontsize=8, frameon=False)
+    fig.suptitle(f'{NAMES[GROWTH_MODEL]} on {GROWTH_PLATFORM}: simulated (points), and what tessera plan says by its formula (lines)')
+    save(fig, 'growth')
 
 
 def write_report(simulate, build, page, again, model):
@@ -152,13 +283,15 @@ def write_report(simulate, build, page, again, model):
     of all."""
     folder = page.parent / 'scaling'
     folder.mkdir(exist_ok=True)
-    file = folder / 'rows.csv'
     if not again:
-        sweep(simulate, build, file, [model] if model else MODELS)
-    rows = read_csv(file)
-    draw(rows, folder)
+        sweep(simulate, build, folder, [model] if model else MODELS)
+    rows, growth, published = (read_csv(folder / f'{name}.csv') for name in ('rows', 'growth', 'predecessor'))
+    draw(rows, growth, folder)
     begin, end = '<!-- tools/simulate --report writes from here -->\n', '<!-- to here -->\n'
     text = page.read_text()
-    head, tail = text[:text.index(begin) + len(begin)], text[text.index(end):]
-    pictures = ''.join(f'\n![Qwen3-8B on {platform}](scaling/{platform}.svg)\n' for platform in PLATFORMS)
-    page.write_text(head + pictures + tables(rows) + '\n### The planner\n\n' + planner(rows) + tail)
+    above, below = text[:text.index(begin) + len(begin)], text[text.index(end):]
+    pictures = ''.join(f'\n![{NAMES[model]} on {platform}](scaling/{platform}-{model}.svg)\n' for platform in PLATFORMS for model in MODELS
+                       if any(row['model'] == model for row in rows))
+    page.write_text(above + '\n### The fastest policy\n\nOf the models below, how many have it where; from then on each by itself.\n' +
+                    winners(rows) + '\n### The planner\n\n' + planner(rows) + "\n### The predecessor's cluster\n" + PREDECESSOR_TEXT + predecessor(published) +
+                    '\n### Ranks, tokens and layers\n\n![What a prompt costs](scaling/growth.svg)\n' + pictures + tables(rows) + holdings(rows) + below)
