@@ -58,6 +58,9 @@ def rows_of(simulate, build, words):
 
 def simulated_rows(simulate, build, words):
     done = subprocess.run([simulate, '--build', build, '--quiet', '--plan', *words], capture_output=True, text=True)
+    for line in done.stderr.splitlines():
+        if 'expected' not in line and not line.endswith('runs failed'):  # not a policy's refusal
+            sys.exit(f'simulate: error: {" ".join(words)}: {line}')
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     for row in rows:
         row['percent_communication'] = 100 * (row['seconds_communication'] + row['seconds_waiting']) / row['seconds_median']

@@ -112,8 +112,8 @@ enum class Delivery : std::uint8_t { everything, time_of_large_messages };
 /// has given out as shared, and the rest of a simulated rank does not touch its activations either.
 class SmpiTransport {
  public:
-  /// `timed`: while it does not record, as it does not of a prompt before tokens to decode, large messages are not sent at
-  /// all. It outlives the transport.
+  /// `timed`: while it does not record, as it does not of a prompt before tokens to decode, large messages are not sent
+  /// at all. It outlives the transport.
   explicit SmpiTransport(MPI_Comm parent, Delivery delivery, const TraceLane* timed = nullptr)
       : SmpiTransport(Owned{}, duplicate(parent), delivery, timed) {}
 
@@ -150,7 +150,6 @@ class SmpiTransport {
   Ticket start_alltoall(std::span<const std::byte> send_all, std::span<const index_t> send_counts,
                         std::span<std::byte> receive_all, std::span<const index_t> receive_counts) {
     const auto most = static_cast<index_t>(std::max(send_all.size(), receive_all.size()));
-    if (is_left_out(most)) return {};
     settle_account();
     const bool large = is_nowhere(most);
     const auto begins = [](std::span<const index_t> counts) {
@@ -180,7 +179,6 @@ class SmpiTransport {
   }
 
   Ticket start_exchange(std::span<const std::byte> send_one, int dest, std::span<std::byte> receive_one, int source) {
-    if (is_left_out(static_cast<index_t>(std::max(send_one.size(), receive_one.size())))) return {};
     settle_account();
     if (dest == rank_) {
       keep_own(send_one, receive_one, is_nowhere(static_cast<index_t>(send_one.size())));
@@ -241,6 +239,7 @@ class SmpiTransport {
   [[nodiscard]] bool is_nowhere(index_t bytes) const {
     return delivery_ == Delivery::time_of_large_messages && bytes > largest_small;
   }
+  /// Of a message, or of a gather of which all ranks know the size: all that it is between decide alike.
   [[nodiscard]] bool is_left_out(index_t bytes) const {
     return is_nowhere(bytes) && timed_ != nullptr && !timed_->recording();
   }
@@ -257,14 +256,14 @@ class SmpiTransport {
     if (!large && !from.empty()) std::memmove(to.data(), from.data(), from.size());
   }
   void send(std::vector<MPI_Request>& requests, std::span<const std::byte> data, int dest, bool large) {
-    if (data.empty()) return;
     const auto bytes = static_cast<index_t>(data.size());
+    if (bytes == 0 || is_left_out(bytes)) return;
     check(MPI_Isend(large ? nowhere() : data.data(), floats_or_bytes(bytes, large), large ? MPI_FLOAT : MPI_BYTE, dest,
                     0, comm_, &requests.emplace_back(MPI_REQUEST_NULL)));
   }
   void receive(std::vector<MPI_Request>& requests, std::span<std::byte> data, int source, bool large) {
-    if (data.empty()) return;
     const auto bytes = static_cast<index_t>(data.size());
+    if (bytes == 0 || is_left_out(bytes)) return;
     check(MPI_Irecv(large ? nowhere() : data.data(), floats_or_bytes(bytes, large), large ? MPI_FLOAT : MPI_BYTE,
                     source, 0, comm_, &requests.emplace_back(MPI_REQUEST_NULL)));
   }
