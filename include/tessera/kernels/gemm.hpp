@@ -11,7 +11,8 @@
 
 namespace tessera {
 
-/// One weight [N, K] (row-major as in the file), its bias [N] or nullptr, and where x weight^T + bias goes: [T, N].
+/// One weight [N, K] as it lies in memory (WeightView), its bias [N] or nullptr, and where x weight^T + bias goes: [T,
+/// N].
 struct Projection {
   WeightView weight;
   const float* bias = nullptr;

@@ -6,6 +6,7 @@
 // The sums of a block are exact in 32 bits, and are added in f32 in the order of the blocks, as scale x scale x
 // integer: a result has the same bits, whatever the number of tokens.
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
