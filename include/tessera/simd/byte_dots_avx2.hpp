@@ -2,7 +2,8 @@
 // Dot products of bytes in AVX2 registers: with AVX-VNNI as byte_dots_avx512.hpp has them. Without, vpmaddubsw takes
 // |w| and x with w's sign: 127 x 127 twice stays within 16 bits, where unsigned weights up to 255 would saturate. Those
 // of 15 x 127 add up within 16 bits for a whole block: 16 of them are 30,480.
-// Weights widened to 16 bits and vpmaddwd take as many instructions for a product, and twice the room in the cache.
+// Weights widened to 16 bits and vpmaddwd take as many instructions for a product of int8 and twice the room in the
+// cache: bench/byte_dots_bench.cpp.
 
 #include <tessera/simd/byte_dots_plain.hpp>
 
