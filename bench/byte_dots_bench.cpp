@@ -1,7 +1,7 @@
 // Two ways of multiplying 8-bit integers with AVX2 alone, in turn: vpmaddubsw of bytes as they lie in memory
-// (simd/byte_dots_avx2.hpp), and vpmaddwd of weights that are widened to 16 bits: into panels that wait in the cache for
-// all tokens, or, for one token, as they are read. Compiled for AVX2 without VNNI, whatever the machine has.
-// Run: byte_dots_bench [--threads 1]
+// (simd/byte_dots_avx2.hpp), and vpmaddwd of weights that are widened to 16 bits: into panels that wait in the cache
+// for all tokens, or, for one token, as they are read. Compiled for AVX2 without VNNI, whatever the machine has. Run:
+// byte_dots_bench [--threads 1]
 //
 // Names are coordinates: byte_dots/<format>/tokens:<T>. One thread; the shape is that of a product of Qwen3-0.6B. With
 // one token the weights come from memory, in turn from many copies. Both ways give the same bits, which is checked.
@@ -33,12 +33,17 @@ constexpr index_t chunk_groups = 4;  ///< of a panel: 128 KiB, which stay in the
 /// columns of eight rows, as in a panel: the order that reading without a panel wants, which the library has not.
 template <BlockFormat F>
 struct Weights {
-  Buffer<std::uint8_t> integers{bytes_of(F::dtype, rows * cols)};
+  Buffer<std::uint8_t> integers{bytes_of(F::dtype, rows* cols)};
   Buffer<std::uint8_t> pairs{F::dtype == DType::int8_blocks ? rows * cols : 0};
   Buffer<f16_t> scales{rows * blocks * F::planes};
 
   [[nodiscard]] WeightView view() const {
-    return {.data = integers.data(), .dtype = F::dtype, .rows = rows, .cols = cols, .stride = cols, .scales = scales.data()};
+    return {.data = integers.data(),
+            .dtype = F::dtype,
+            .rows = rows,
+            .cols = cols,
+            .stride = cols,
+            .scales = scales.data()};
   }
 };
 
@@ -95,8 +100,7 @@ template <BlockFormat F, int TOKENS, class Load>
         std::int32_t two = 0;
         std::memcpy(&two, from + t * cols + 2 * p, sizeof two);
         const __m256i pair = _mm256_set1_epi32(two);
-        for (int v = 0; v < 2; ++v)
-          dots[t][v] = _mm256_add_epi32(dots[t][v], _mm256_madd_epi16(weights[v], pair));
+        for (int v = 0; v < 2; ++v) dots[t][v] = _mm256_add_epi32(dots[t][v], _mm256_madd_epi16(weights[v], pair));
       }
     }
 #pragma GCC unroll 16
@@ -106,7 +110,8 @@ template <BlockFormat F, int TOKENS, class Load>
         const f16_t* of_rows = scales + b * F::planes * group_rows + v * B::width;
         sum[t][v] = B::fma(_mm256_cvtepi32_ps(dots[t][v]), B::mul(B::load(of_rows), x_scale), sum[t][v]);
         if constexpr (F::planes > 1)
-          sum[t][v] = B::fma(B::load(of_rows + group_rows), B::broadcast(x.bytes->sums[(token + t) * blocks + b]), sum[t][v]);
+          sum[t][v] =
+              B::fma(B::load(of_rows + group_rows), B::broadcast(x.bytes->sums[(token + t) * blocks + b]), sum[t][v]);
       }
     }
   }
@@ -141,7 +146,8 @@ void multiply_as_read(const Weights<Int8Blocks>& weights, const Activations& x, 
     const std::uint8_t* pairs = weights.pairs.data() + g * group_rows * cols;
     multiply_in_16_bits<Int8Blocks, 1>(
         [&](index_t pair, index_t half) {
-          return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(pairs + (pair * 2 + half) * 16)));
+          return _mm256_cvtepi8_epi16(
+              _mm_loadu_si128(reinterpret_cast<const __m128i*>(pairs + (pair * 2 + half) * 16)));
         },
         view.group_scales(g), x, 0, sums + g * group_rows, rows);
   }
@@ -152,8 +158,8 @@ std::vector<Weights<F>> random_weights(index_t copies) {
   std::minstd_rand random(1);
   std::vector<Weights<F>> all(static_cast<std::size_t>(copies));
   for (Weights<F>& weights : all) {
-    for (index_t i = 0; i < weights.integers.size(); ++i)
-      do weights.integers[i] = static_cast<std::uint8_t>(random() >> 8);
+    for (index_t i = 0; i < weights.integers.size(); ++i) do
+        weights.integers[i] = static_cast<std::uint8_t>(random() >> 8);
       while (F::dtype == DType::int8_blocks && weights.integers[i] == 128);
     for (index_t i = 0; i < weights.scales.size(); ++i)
       weights.scales[i] = to_f16(0.001F * static_cast<float>(1 + random() % 9));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <random>
 
+#include <tessera/comm/loopback.hpp>
 #include <tessera/io/hf_config.hpp>
 #include <tessera/runtime/gguf_source.hpp>
 #include <tessera/runtime/gguf_tokenizer.hpp>
@@ -99,10 +100,12 @@ TEST_CASE("a GGUF file becomes a folder that loads, with its tokenizer") {
   const test::TempFolder folder;
   const std::string out = (folder / "out").string();
   CLI::App app("tessera");
-  tools::add_quantize(app);
+  tools::Action action;
+  tools::add_quantize(app, action);
   std::vector<std::string> arguments{out,       "--out", "int8", "--format", (golden_folder / "tiny.gguf").string(),
                                      "quantize"};
   app.parse(arguments);
+  REQUIRE(action(Loopback{}) == 0);
   const ModelConfig model = read_config(out);
   CHECK(model.head_dim == 16);
   CHECK(model.eos_token_ids == std::vector<token_t>{6});

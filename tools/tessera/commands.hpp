@@ -16,7 +16,6 @@ namespace tessera::tools {
 void add_completion(CLI::App& app);
 void add_make_model(CLI::App& app);
 void add_plan(CLI::App& app);
-void add_quantize(CLI::App& app);
 void add_tokenize(CLI::App& app);
 
 /// Work on all ranks (of one process: on the only one), which starts when the command line is parsed; returns the exit
@@ -28,6 +27,7 @@ void add_chat_ranks(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);
 void add_perplexity(CLI::App& app, Action& action);
+void add_quantize(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);
 
 /// Starts ranks of its own, one job after the other.

@@ -16,8 +16,8 @@ using namespace tessera;
 namespace {
 
 /// Subcommands that are one process: under mpiexec every rank would do the same work again.
-constexpr std::array<std::string_view, 7> of_one_process = {"bench", "chat",     "completion", "make-model",
-                                                            "plan",  "quantize", "tokenize"};
+constexpr std::array<std::string_view, 6> of_one_process = {"bench",      "chat", "completion",
+                                                            "make-model", "plan", "tokenize"};
 
 void require_one_process(const Communicator& comm, int argc, char** argv) {
   if (argc < 2 || comm.size() == 1) return;
@@ -47,7 +47,7 @@ int run_command(const Communicator& comm, int argc, char** argv) {
   tools::add_make_model(app);
   tools::add_perplexity(app, action);
   tools::add_plan(app);
-  tools::add_quantize(app);
+  tools::add_quantize(app, action);
   tools::add_tokenize(app);
   tools::add_verify(app, action);
   app.footer("tessera SUBCOMMAND --help shows its options and examples.");

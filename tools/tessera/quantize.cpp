@@ -2,14 +2,16 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include <tessera/comm/agree.hpp>
+#include <tessera/comm/placement.hpp>
+#include <tessera/comm/same_everywhere.hpp>
 #include <tessera/core/version.hpp>
 #include <tessera/io/config_writer.hpp>
+#include <tessera/io/fingerprint.hpp>
 #include <tessera/io/hf_config.hpp>
-#include <tessera/parallel/cores.hpp>
 #include <tessera/runtime/gguf_source.hpp>
 #include <tessera/runtime/gguf_tokenizer.hpp>
 #include <tessera/runtime/quantise.hpp>
@@ -35,7 +37,7 @@ struct QuantizeOptions {
   std::string lm_head;
   std::string tokenizer;  // a folder, for a GGUF file whose own cannot be read
   double shard_gb = 1;
-  int threads = 0;  // 0: all cores of this process
+  int threads = 0;  // of each rank; 0: its share of the cores
   bool force = false;
 };
 
@@ -58,8 +60,18 @@ std::vector<std::vector<Conversion>> shards_of(const std::vector<Conversion>& co
   return shards;
 }
 
+/// Who writes the files: ranks in turn, each on threads of its own. The first one tells how far they are.
+struct Writers {
+  Communicator comm;
+  int threads;
+  const Interruption& interruption;
+  Progress& progress;
+
+  [[nodiscard]] bool speaks() const { return comm.rank() == 0; }
+};
+
 void write_shard(const fs::path& path, const WeightSource& source, const std::vector<Conversion>& conversions,
-                 int threads, const Interruption& interruption, Progress& progress) {
+                 const Writers& writers) {
   std::vector<TensorSpec> tensors;
   std::vector<TensorRows> chunks;
   for (const Conversion& conversion : conversions) {
@@ -71,14 +83,18 @@ void write_shard(const fs::path& path, const WeightSource& source, const std::ve
   }
   SafetensorsWriter writer(path, tensors, {{"format", "pt"}});
   for_each_chunk(
-      chunks.size(), threads,
+      chunks.size(), writers.threads,
       [&](std::size_t i) {
-        interruption.check();
+        writers.interruption.check();
         const TensorRows& chunk = chunks[i];
         convert_rows(source, *chunk.conversion, chunk.rows, writer, chunk.first);
-        progress.add(chunk.conversion->bytes() * chunk.rows.size() / rows_and_cols(chunk.conversion->tensor).rows);
+        const index_t bytes =
+            chunk.conversion->bytes() * chunk.rows.size() / rows_and_cols(chunk.conversion->tensor).rows;
+        writers.progress.add(bytes * writers.comm.size());  // the others are about as far
       },
-      [&] { progress.show(); });
+      [&] {
+        if (writers.speaks()) writers.progress.show();
+      });
   writer.finish();
 }
 
@@ -113,27 +129,34 @@ void copy_companions(const fs::path& from, const fs::path& to) {
   }
 }
 
+/// Every rank writes a file of its own at a time, and none begins another before all are complete: so all know at once
+/// that one has failed. The files are the same on any number of ranks. Collective.
 void write_weights(const fs::path& folder, const WeightSource& source, const std::vector<Conversion>& conversions,
-                   const QuantizeOptions& options, const Interruption& interruption, Progress& progress) {
-  const auto shards = shards_of(conversions, static_cast<index_t>(options.shard_gb * 1e9));
+                   double shard_gb, const Writers& writers) {
+  const auto shards = shards_of(conversions, static_cast<index_t>(shard_gb * 1e9));
   Json weight_map = Json::object();
   index_t total = 0;
+  std::vector<std::string> names;
+  std::vector<index_t> ends;  // bytes of the files up to and with each
   for (std::size_t s = 0; s < shards.size(); ++s) {
-    const std::string name = shards.size() == 1 ? "model.safetensors"
-                                                : fmt::format("model-{:05}-of-{:05}.safetensors", s + 1, shards.size());
-    index_t bytes = 0;
+    names.push_back(shards.size() == 1 ? "model.safetensors"
+                                       : fmt::format("model-{:05}-of-{:05}.safetensors", s + 1, shards.size()));
     for (const Conversion& conversion : shards[s]) {
-      for (const TensorSpec& tensor : conversion.written) weight_map[tensor.name] = name;
-      bytes += conversion.bytes();
+      for (const TensorSpec& tensor : conversion.written) weight_map[tensor.name] = names[s];
+      total += conversion.bytes();
     }
-    total += bytes;
-    if (fs::exists(folder / name)) {  // complete, by an earlier run of the same task
-      progress.add(bytes);
-      continue;
-    }
-    write_shard(folder / name, source, shards[s], options.threads, interruption, progress);
+    ends.push_back(total);
   }
-  if (shards.size() > 1) {
+  const auto ranks = static_cast<std::size_t>(writers.comm.size());
+  for (std::size_t first = 0; first < shards.size(); first += ranks) {
+    agree(writers.comm, [&] {
+      const std::size_t mine = first + static_cast<std::size_t>(writers.comm.rank());
+      if (mine >= shards.size() || fs::exists(folder / names[mine])) return;  // complete, by an earlier run of the task
+      write_shard(folder / names[mine], source, shards[mine], writers);
+    });
+    writers.progress.advance_to(ends[std::min(first + ranks, shards.size()) - 1]);
+  }
+  if (shards.size() > 1 && writers.comm.rank() == 0) {
     const Json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
     write_text(folder / "model.safetensors.index.json", index.dump(2) + "\n");
   }
@@ -145,7 +168,7 @@ std::string config_of_blocks(const std::string& config, const QuantizeOptions& o
   if (options.format == Stored::name && lm_head == Stored::name) return config;  // whoever reads folders reads it
   Json json = parse_json(config, "config.json");
   json["quantization_config"] = {
-      {"quant_method", detail::own_quantization}, {"weights", options.format}, {"lm_head", lm_head}};
+      {"quant_method", tessera::detail::own_quantization}, {"weights", options.format}, {"lm_head", lm_head}};
   return json.dump(2) + "\n";
 }
 
@@ -180,33 +203,77 @@ QuantizeInput open_quantize_input(const QuantizeOptions& options) {
   return input;
 }
 
-void quantize(QuantizeOptions options) {
-  if (options.threads == 0) options.threads = allowed_cores();
-  const QuantizeInput input = open_quantize_input(options);
-  const WeightFormats formats{.layers = options.format, .lm_head = options.lm_head};
-  const std::vector<Conversion> conversions = conversions_of(*input.weights, input.model, formats);
+/// What ranks must have in common that read a model each by a way of its own.
+std::vector<Fact> facts_of(const QuantizeInput& input, const std::vector<Conversion>& conversions) {
+  tessera::detail::Fnv config, headers, sample;
+  config.add(input.config);
+  for (const Conversion& conversion : conversions) {
+    const TensorSpec& tensor = conversion.tensor;
+    headers.add(tensor.name), headers.add(name_of(tensor.dtype));
+    for (const index_t extent : tensor.shape) headers.add(extent);
+    std::vector<float> row(static_cast<std::size_t>(rows_and_cols(tensor).cols));
+    input.weights->read(tensor, {0, 1}, row.data());
+    sample.add(row.data(), row.size() * sizeof(float));
+  }
+  return {{"config.json", fmt::format("hash {:x}", config.value())},
+          {"names, types and shapes of tensors", fmt::format("hash {:x}", headers.value())},
+          {"a sample of the weights", fmt::format("hash {:x}", sample.value())}};
+}
+
+/// Holds that all ranks see the folder that rank 0 has made. Collective.
+void require_shared(const Communicator& comm, const fs::path& staged) {
+  std::vector<Fact> facts;
+  agree(comm, [&] {
+    tessera::detail::Fnv task;
+    if (const auto text = task_in(staged)) task.add(*text), facts = {{"task", fmt::format("hash {:x}", task.value())}};
+  });
+  require_same_everywhere(comm, "folders of --out, which all ranks have to see,", facts);
+}
+
+int quantize(const Communicator& comm, const QuantizeOptions& options) {
+  const Placement placement = take_cores(comm, options.threads, true);
+  const QuantizeInput input = agree(comm, [&] { return open_quantize_input(options); });
+  const WeightFormats formats{.layers = options.format, .lm_head = options.lm_head};  // whose names conversions have
+  std::vector<Conversion> conversions;
+  std::vector<Fact> facts;
+  agree(comm, [&] {
+    conversions = conversions_of(*input.weights, input.model, formats);
+    if (comm.size() > 1) facts = facts_of(input, conversions);
+  });
+  require_same_everywhere(comm, "models", facts);
   index_t after = 0;
   for (const Conversion& conversion : conversions) after += conversion.bytes();
 
   const Interruption interruption;  // declared first, so that a signal takes effect after everything was cleaned up
-  StagedCheckpoint staged(options.out, options.force, task_of(options));
+  std::optional<StagedCheckpoint> staged;  // of rank 0, which makes the folder and gives the files their place
+  agree(comm, [&] {
+    if (comm.rank() == 0) staged.emplace(options.out, options.force, task_of(options));
+  });
+  const fs::path folder = staged_folder(options.out);
+  require_shared(comm, folder);
   Progress progress("quantize", after);
-  write_weights(staged.path(), *input.weights, conversions, options, interruption, progress);
-  if (!input.companions.empty()) copy_companions(input.companions, staged.path());
-  if (!input.tokenizer_json.empty()) write_text(staged.path() / "tokenizer.json", input.tokenizer_json);
-  if (input.gguf) write_text(staged.path() / "generation_config.json", generation_config_text(input.model));
-  write_text(staged.path() / "config.json", config_of_blocks(input.config, options));
-  interruption.check();
-  staged.publish();
+  write_weights(folder, *input.weights, conversions, options.shard_gb,
+                {comm, placement.share.threads, interruption, progress});
+  agree(comm, [&] {
+    if (comm.rank() != 0) return;
+    if (!input.companions.empty()) copy_companions(input.companions, folder);
+    if (!input.tokenizer_json.empty()) write_text(folder / "tokenizer.json", input.tokenizer_json);
+    if (input.gguf) write_text(folder / "generation_config.json", generation_config_text(input.model));
+    write_text(folder / "config.json", config_of_blocks(input.config, options));
+    interruption.check();
+    staged->publish();
+  });
+  if (comm.rank() != 0) return 0;
   progress.finish();
   fmt::print("{}: {:.2f} GB, the weights of {} in {}, lm_head in {} ({:.1f} s)\n", options.out,
              static_cast<double>(after) / 1e9, options.input, options.format,
              options.lm_head.empty() ? options.format : options.lm_head, progress.seconds());
+  return 0;
 }
 
 }  // namespace
 
-void add_quantize(CLI::App& app) {
+void add_quantize(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("quantize", "Write a checkpoint with its weights in blocks of 8 or 4 bits");
   const auto options = std::make_shared<QuantizeOptions>();
   command->add_option("MODEL", options->input, "Folder with config.json and model.safetensors, or a .gguf file")
@@ -223,7 +290,8 @@ void add_quantize(CLI::App& app) {
       ->check(CLI::Range(1e-6, 1e6))
       ->type_name("GB")
       ->capture_default_str();
-  command->add_option("--threads", options->threads, "threads to use (default: the cores this process may use)")
+  command
+      ->add_option("--threads", options->threads, "threads of each rank (default: its share of this machine's cores)")
       ->check(CLI::Range(1, 1024))
       ->type_name("N");
   command
@@ -234,11 +302,14 @@ void add_quantize(CLI::App& app) {
   command->footer(
       "Every program runs what it writes as it runs other checkpoints, under every sharding; docs/quantisation.md has\n"
       "the layout. A few MB of memory for each thread, whatever the size of the model. After an error or Ctrl-C the\n"
-      "same command goes on behind the last complete file; the folder shows none of them before all are complete.\n\n"
+      "same command goes on behind the last complete file; the folder shows none of them before all are complete.\n"
+      "Under mpiexec the ranks write files side by side, into a folder that all of them see.\n\n"
       "  tessera quantize /tmp/qwen3 --format int8 --out /tmp/qwen3-int8\n"
       "  tessera quantize /tmp/qwen3 --format int4 --lm-head int8 --out /tmp/qwen3-int4\n"
-      "  tessera quantize qwen3-q8_0.gguf --format int8 --out /tmp/qwen3-q8_0");
-  command->callback([options] { quantize(*options); });
+      "  tessera quantize qwen3-q8_0.gguf --format int8 --out /tmp/qwen3-q8_0\n"
+      "  mpiexec.mpich -n 8 -f hosts tessera quantize /shared/llama3-70b --format int4 --out /shared/llama3-70b-int4");
+  command->callback(
+      [options, &action] { action = [options](const Communicator& comm) { return quantize(comm, *options); }; });
 }
 
 }  // namespace tessera::tools

@@ -8,12 +8,29 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <tessera/io/atomic_file.hpp>
 
 namespace tessera::tools {
+
+/// Where the files of a checkpoint's folder are until all are complete.
+[[nodiscard]] inline std::filesystem::path staged_folder(const std::filesystem::path& folder) {
+  return folder / ".part";
+}
+
+/// Name of the file there that holds the task.
+inline constexpr const char* staged_task = "task";
+
+/// The task whose files are in a staged folder; nothing where there is none.
+[[nodiscard]] inline std::optional<std::string> task_in(const std::filesystem::path& staged) {
+  const std::filesystem::path file = staged / staged_task;
+  std::error_code unused;
+  if (!std::filesystem::exists(file, unused)) return std::nullopt;
+  return read_text(file, index_t{1} << 20);
+}
 
 /// Files are written to path(), a hidden folder inside the checkpoint's, and moved by publish(). The destructor removes
 /// what was not published, and folders that were made for it. What an earlier run left when it was killed is removed.
@@ -23,7 +40,7 @@ class StagedCheckpoint {
   /// Throws Error if the folder has a checkpoint and `replace` is false, cannot be made, or is being written by another
   /// process.
   StagedCheckpoint(std::filesystem::path folder, bool replace, const std::string& task = {})
-      : folder_(std::move(folder)), path_(folder_ / ".part"), resumes_(!task.empty()) {
+      : folder_(std::move(folder)), path_(staged_folder(folder_)), resumes_(!task.empty()) {
     namespace fs = std::filesystem;
     std::error_code error;
     for (fs::path at = fs::absolute(folder_).lexically_normal(); !fs::exists(at, error) && at != at.parent_path();
@@ -41,11 +58,10 @@ class StagedCheckpoint {
       ::close(lock_);
       fail(folder_.string(), ": another process is writing a checkpoint here");
     }
-    const bool same_task =
-        resumes_ && fs::exists(path_ / task_name, error) && read_text(path_ / task_name, index_t{1} << 20) == task;
+    const bool same_task = resumes_ && task_in(path_) == task;
     for (const fs::path& left : entries(path_))
       if (!same_task || left.filename().string().find(".part-") != std::string::npos) fs::remove_all(left, error);
-    if (resumes_ && !same_task) write_text(path_ / task_name, task);
+    if (resumes_ && !same_task) write_text(path_ / staged_task, task);
     const std::vector<fs::path> earlier = checkpoint_files();
     if (!earlier.empty() && !replace) {
       const std::string name = earlier.front().filename().string();
@@ -78,8 +94,6 @@ class StagedCheckpoint {
   }
 
  private:
-  static constexpr const char* task_name = "task";
-
   static std::vector<std::filesystem::path> entries(const std::filesystem::path& folder) {
     std::vector<std::filesystem::path> paths;
     std::error_code unused;
@@ -90,7 +104,7 @@ class StagedCheckpoint {
 
   [[nodiscard]] std::vector<std::filesystem::path> complete_files() const {
     std::vector<std::filesystem::path> files = entries(path_);
-    std::erase_if(files, [](const std::filesystem::path& path) { return path.filename() == task_name; });
+    std::erase_if(files, [](const std::filesystem::path& path) { return path.filename() == staged_task; });
     return files;
   }
 
