@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <numeric>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -66,6 +68,7 @@ struct Writers {
   int threads;
   const Interruption& interruption;
   Progress& progress;
+  double ahead = 1;  ///< bytes of all files that are being written, over those of this rank's
 
   [[nodiscard]] bool speaks() const { return comm.rank() == 0; }
 };
@@ -90,7 +93,7 @@ void write_shard(const fs::path& path, const WeightSource& source, const std::ve
         convert_rows(source, *chunk.conversion, chunk.rows, writer, chunk.first);
         const index_t bytes =
             chunk.conversion->bytes() * chunk.rows.size() / rows_and_cols(chunk.conversion->tensor).rows;
-        writers.progress.add(bytes * writers.comm.size());  // the others are about as far
+        writers.progress.add(static_cast<index_t>(writers.ahead * static_cast<double>(bytes)));
       },
       [&] {
         if (writers.speaks()) writers.progress.show();
@@ -132,34 +135,41 @@ void copy_companions(const fs::path& from, const fs::path& to) {
 /// Every rank writes a file of its own at a time, and none begins another before all are complete: so all know at once
 /// that one has failed. The files are the same on any number of ranks. Collective.
 void write_weights(const fs::path& folder, const WeightSource& source, const std::vector<Conversion>& conversions,
-                   double shard_gb, const Writers& writers) {
+                   double shard_gb, Writers writers) {
   const auto shards = shards_of(conversions, static_cast<index_t>(shard_gb * 1e9));
   Json weight_map = Json::object();
   index_t total = 0;
   std::vector<std::string> names;
-  std::vector<index_t> ends;  // bytes of the files up to and with each
+  std::vector<index_t> sizes;
   for (std::size_t s = 0; s < shards.size(); ++s) {
     names.push_back(shards.size() == 1 ? "model.safetensors"
                                        : fmt::format("model-{:05}-of-{:05}.safetensors", s + 1, shards.size()));
+    sizes.push_back(0);
     for (const Conversion& conversion : shards[s]) {
       for (const TensorSpec& tensor : conversion.written) weight_map[tensor.name] = names[s];
-      total += conversion.bytes();
+      sizes[s] += conversion.bytes();
     }
-    ends.push_back(total);
   }
   const auto ranks = static_cast<std::size_t>(writers.comm.size());
   for (std::size_t first = 0; first < shards.size(); first += ranks) {
+    const auto round = std::span(sizes).subspan(first, std::min(ranks, shards.size() - first));
+    const index_t bytes = std::accumulate(round.begin(), round.end(), index_t{0});
     agree(writers.comm, [&] {
-      const std::size_t mine = first + static_cast<std::size_t>(writers.comm.rank());
-      if (mine >= shards.size() || fs::exists(folder / names[mine])) return;  // complete, by an earlier run of the task
-      write_shard(folder / names[mine], source, shards[mine], writers);
+      const auto rank = static_cast<std::size_t>(writers.comm.rank());
+      // A file that is there is complete: an earlier run of the same task wrote it.
+      if (rank >= round.size() || fs::exists(folder / names[first + rank])) return;
+      writers.ahead = static_cast<double>(bytes) / static_cast<double>(round[rank]);
+      write_shard(folder / names[first + rank], source, shards[first + rank], writers);
     });
-    writers.progress.advance_to(ends[std::min(first + ranks, shards.size()) - 1]);
+    total += bytes;
+    writers.progress.advance_to(total);
   }
-  if (shards.size() > 1 && writers.comm.rank() == 0) {
+  if (shards.size() == 1) return;
+  agree(writers.comm, [&] {
+    if (writers.comm.rank() != 0) return;
     const Json index = {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
     write_text(folder / "model.safetensors.index.json", index.dump(2) + "\n");
-  }
+  });
 }
 
 /// The input's config.json, which says from now on who reads its weights.
@@ -244,25 +254,34 @@ int quantize(const Communicator& comm, const QuantizeOptions& options) {
   index_t after = 0;
   for (const Conversion& conversion : conversions) after += conversion.bytes();
 
-  const Interruption interruption;  // declared first, so that a signal takes effect after everything was cleaned up
+  Interruption interruption;  // declared first, so that a signal takes effect after everything was cleaned up
   std::optional<StagedCheckpoint> staged;  // of rank 0, which makes the folder and gives the files their place
   agree(comm, [&] {
     if (comm.rank() == 0) staged.emplace(options.out, options.force, task_of(options));
   });
-  const fs::path folder = staged_folder(options.out);
-  require_shared(comm, folder);
   Progress progress("quantize", after);
-  write_weights(folder, *input.weights, conversions, options.shard_gb,
-                {comm, placement.share.threads, interruption, progress});
-  agree(comm, [&] {
-    if (comm.rank() != 0) return;
-    if (!input.companions.empty()) copy_companions(input.companions, folder);
-    if (!input.tokenizer_json.empty()) write_text(folder / "tokenizer.json", input.tokenizer_json);
-    if (input.gguf) write_text(folder / "generation_config.json", generation_config_text(input.model));
-    write_text(folder / "config.json", config_of_blocks(input.config, options));
-    interruption.check();
-    staged->publish();
-  });
+  try {
+    const fs::path folder = staged_folder(options.out);
+    require_shared(comm, folder);
+    write_weights(folder, *input.weights, conversions, options.shard_gb,
+                  {comm, placement.share.threads, interruption, progress});
+    agree(comm, [&] {
+      if (comm.rank() != 0) return;
+      if (!input.companions.empty()) copy_companions(input.companions, folder);
+      if (!input.tokenizer_json.empty()) write_text(folder / "tokenizer.json", input.tokenizer_json);
+      if (input.gguf) write_text(folder / "generation_config.json", generation_config_text(input.model));
+      write_text(folder / "config.json", config_of_blocks(input.config, options));
+      interruption.check();
+      staged->publish();
+    });
+  } catch (const AgreedError&) {
+    staged.reset();
+    if (comm.size() > 1) {
+      Communicator(comm).barrier();  // a rank that ends first has the launcher kill those that still clean up
+      interruption.forget();         // where all ranks end by a signal MPICH's launcher ends with status 0 now and then
+    }
+    throw;
+  }
   if (comm.rank() != 0) return 0;
   progress.finish();
   fmt::print("{}: {:.2f} GB, the weights of {} in {}, lm_head in {} ({:.1f} s)\n", options.out,
