@@ -13,9 +13,8 @@ namespace {
 /// Another candidate for every kind and class, so that neighbours in time use different transports.
 CollectiveChoice checkered() {
   CollectiveChoice choice;
-  for (int k = 0; k < collective_kinds; ++k)
-    for (std::size_t c = 0; c < CollectiveChoice::classes; ++c)
-      choice.set(static_cast<Collective>(k), c, (static_cast<std::size_t>(k) + c) % 2);
+  for (std::size_t k = 0; k < CollectiveChoice::kinds.size(); ++k)
+    for (std::size_t c = 0; c < CollectiveChoice::classes; ++c) choice.set(CollectiveChoice::kinds[k], c, (k + c) % 2);
   return choice;
 }
 
@@ -73,8 +72,24 @@ TEST_CASE("a choice is told in words") {
   for (std::size_t c = 0; c < 2; ++c) choice.set(Collective::allreduce, c, 1);
   choice.set(Collective::alltoall, 2, 1);
   CHECK(choice.describe(names) ==
-        "allreduce: shared memory to 64 KiB, then mpi; allgather, reduce_scatter, broadcast, exchange, barrier: mpi; "
-        "alltoall: shared memory");
+        "allreduce: shared memory to 64 KiB, then mpi; allgather, reduce_scatter, exchange: mpi; alltoall: shared "
+        "memory");
+}
+
+TEST_CASE("what is not chosen for goes as the kind whose data moves alike") {
+  CollectiveChoice choice;
+  choice.set(Collective::allreduce, 0, 1);
+  choice.set(Collective::allgather, 3, 1);
+  choice.set(Collective::alltoall, 2, 1);
+  CHECK((choice(Collective::barrier, 0) == 1 && choice(Collective::allreduce, 1 << 20) == 0));
+  CHECK((choice(Collective::broadcast, 1 << 20) == 1 && choice(Collective::broadcast, 1 << 10) == 0));
+  CHECK((choice(Collective::deal, 1) == 1 && choice(Collective::deal, 1 << 30) == 1));
+  CHECK((choice(Collective::exchange, 1) == 0 && choice(Collective::reduce_scatter, 1) == 0));
+  for (int k = 0; k < collective_kinds; ++k) {
+    const Collective kind = CollectiveChoice::chosen_as(static_cast<Collective>(k));
+    CHECK(CollectiveChoice::chosen_as(kind) == kind);
+    CHECK(std::count(CollectiveChoice::kinds.begin(), CollectiveChoice::kinds.end(), kind) == 1);
+  }
 }
 
 TEST_CASE("ranks that cannot share memory are told so when it is asked for, and go on when it is not") {

@@ -14,33 +14,45 @@ namespace tessera {
 /// For every kind of operation and class of sizes the number of the candidate that carries it; the same on all ranks.
 ///
 /// Law: all ranks of an operation find the same number. Where sizes differ from rank to rank (all-to-all, exchange) one
-/// class serves all sizes, so that they need not ask each other. A deal goes as an all-to-all does.
+/// class serves all sizes, so that they need not ask each other.
 class CollectiveChoice {
  public:
+  /// The kinds that are chosen for; every other one goes as one of them.
+  static constexpr std::array kinds = {Collective::allreduce, Collective::allgather, Collective::reduce_scatter,
+                                       Collective::alltoall, Collective::exchange};
+  /// The one of `kinds` whose choice carries an operation: the one whose data moves alike.
+  [[nodiscard]] static constexpr Collective chosen_as(Collective kind) {
+    switch (kind) {
+      case Collective::deal: return Collective::alltoall;
+      case Collective::broadcast: return Collective::allgather;
+      case Collective::barrier: return Collective::allreduce;  // of no bytes
+      default: return kind;
+    }
+  }
+
   static constexpr std::size_t classes = 4;
   static constexpr std::array<index_t, classes> largest = {4 << 10, 64 << 10, 512 << 10,
                                                            std::numeric_limits<index_t>::max()};  ///< bytes
   static constexpr std::array<index_t, classes> measured = {1 << 10, 16 << 10, 128 << 10, 2 << 20};
 
   [[nodiscard]] static constexpr std::size_t class_of(Collective kind, index_t bytes) {
-    if (kind == Collective::alltoall || kind == Collective::deal || kind == Collective::exchange) return 2;
+    if (chosen_as(kind) == Collective::alltoall || kind == Collective::exchange) return 2;
     std::size_t c = 0;
     while (bytes > largest[c]) ++c;
     return c;
   }
 
   [[nodiscard]] std::size_t operator()(Collective kind, index_t bytes) const { return at(kind)[class_of(kind, bytes)]; }
+  /// For one of `kinds`.
   void set(Collective kind, std::size_t size_class, std::size_t number) {
-    if (kind != Collective::deal) table_[static_cast<std::size_t>(kind)][size_class] = number;
+    table_[static_cast<std::size_t>(kind)][size_class] = number;
   }
 
-  /// "allreduce and barrier by shared memory, alltoall by mpi, ...": what carries each kind, with the sizes where they
+  /// "allreduce, exchange: shared memory; alltoall: mpi": what carries each of `kinds`, with the sizes where they
   /// matter. One name alone when it carries everything.
   [[nodiscard]] std::string describe(std::span<const std::string> names) const {
     std::vector<std::pair<std::string, std::string>> groups;  // what carries -> which kinds
-    for (int k = 0; k < collective_kinds; ++k) {
-      const auto kind = static_cast<Collective>(k);
-      if (kind == Collective::deal) continue;
+    for (const Collective kind : kinds) {
       const std::string by = carriers(kind, names);
       const auto found = std::find_if(groups.begin(), groups.end(), [&](const auto& each) { return each.first == by; });
       if (found == groups.end())
@@ -58,13 +70,12 @@ class CollectiveChoice {
 
  private:
   [[nodiscard]] const std::array<std::size_t, classes>& at(Collective kind) const {
-    return table_[static_cast<std::size_t>(kind == Collective::deal ? Collective::alltoall : kind)];
+    return table_[static_cast<std::size_t>(chosen_as(kind))];
   }
   [[nodiscard]] std::string carriers(Collective kind, std::span<const std::string> names) const {
     const auto& row = at(kind);
     const auto name = [&](std::size_t c) { return std::string_view(names[row[c]]); };
     if (class_of(kind, 0) == class_of(kind, largest.back())) return std::string(name(class_of(kind, 0)));
-    if (kind == Collective::barrier) return std::string(name(0));
     std::string text(name(0));
     for (std::size_t c = 1; c < classes; ++c)
       if (row[c] != row[c - 1]) text += concat(" to ", largest[c - 1] >> 10, " KiB, then ", name(c));

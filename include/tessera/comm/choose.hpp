@@ -81,15 +81,12 @@ class CollectiveTimer {
     }
     return static_cast<std::size_t>(std::min_element(slowest.begin(), slowest.end()) - slowest.begin());
   };
-  for (const Collective kind : {Collective::allreduce, Collective::allgather, Collective::reduce_scatter,
-                                Collective::alltoall, Collective::exchange}) {
+  for (const Collective kind : CollectiveChoice::kinds) {
     std::size_t best = choice(Collective::allreduce, 0);
     for (std::size_t c = 0; c < CollectiveChoice::classes; ++c) {
       const bool used = CollectiveChoice::class_of(kind, 0) == 0 || CollectiveChoice::class_of(kind, 0) == c;
       if (used && spent < budget) best = best_of(kind, CollectiveChoice::measured[c]);
       choice.set(kind, c, best);
-      if (kind == Collective::allreduce) choice.set(Collective::barrier, c, choice(kind, 0));
-      if (kind == Collective::allgather) choice.set(Collective::broadcast, c, best);
     }
   }
   return choice;
