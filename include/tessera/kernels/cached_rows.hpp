@@ -10,10 +10,9 @@ namespace tessera {
 struct FloatRows {
   const float* first = nullptr;
   index_t stride = 0;
-};
 
-/// Rows that are widened at a time where a softmax looks at one after the other: their floats stay in L1.
-inline constexpr index_t widened_at_a_time = 32;
+  [[nodiscard]] const float* row(index_t j) const { return first + j * stride; }
+};
 
 /// Whether the keys of a problem have to be widened.
 [[nodiscard]] inline bool is_widened(const AttentionProblem& problem) {
@@ -25,7 +24,7 @@ namespace detail {
 
 /// Rows ahead of the one that is widened that are on their way from memory: widening comes in bursts, between which the
 /// processor's own prefetching forgets where it was.
-inline constexpr index_t rows_ahead = widened_at_a_time;
+inline constexpr index_t rows_ahead = 32;
 
 /// out = scale * in over n integers.
 template <SimdBackend B>
@@ -79,17 +78,6 @@ template <SimdBackend B>
       break;
   }
   return {memory, head_dim};
-}
-
-/// Calls f(Range, FloatRows) for rows [0, count) in order: all at once where they are floats, else as many as `memory`
-/// [widened_at_a_time, head_dim] holds. For a softmax of one's own (docs/writing-a-policy.md).
-template <SimdBackend B, class F>
-void each_floats(CachedRows rows, index_t count, index_t head_dim, float* memory, F&& f) {
-  const index_t step = rows.type == CacheType::f32 ? count : widened_at_a_time;
-  for (index_t first = 0; first < count; first += step) {
-    const Range these{first, std::min(count, first + step)};
-    f(these, as_floats<B>(rows.from(first), these.size(), head_dim, memory));
-  }
 }
 
 }  // namespace tessera
