@@ -6,6 +6,7 @@
 
 #include <tessera/comm/in_process.hpp>
 #include <tessera/comm/loopback.hpp>
+#include <tessera/io/mapped_file.hpp>
 #include <tessera/runtime/generate.hpp>
 #include <tessera/runtime/instances.hpp>
 
@@ -48,13 +49,14 @@ std::vector<token_t> continuation(AnyModel& model) {
 }
 
 /// Copies of Transformer would copy a cache of gigabytes unasked; moves must not throw, so that vectors move them.
-template <class Model>
-constexpr bool moves_only = std::is_nothrow_move_constructible_v<Model>&& std::is_nothrow_move_assignable_v<Model> &&
-                            !std::is_copy_constructible_v<Model> && !std::is_copy_assignable_v<Model>;
+template <class T>
+constexpr bool moves_only = std::is_nothrow_move_constructible_v<T>&& std::is_nothrow_move_assignable_v<T> &&
+                            !std::is_copy_constructible_v<T> && !std::is_copy_assignable_v<T>;
 
 #define TESSERA_X(sharding, softmax, backend) static_assert(moves_only<Transformer<sharding, softmax, backend>>);
 TESSERA_EACH_COMBINATION
 #undef TESSERA_X
+static_assert(moves_only<Buffer<float>> && moves_only<KvCache> && moves_only<MappedFile> && moves_only<OwnedRanks>);
 
 }  // namespace
 

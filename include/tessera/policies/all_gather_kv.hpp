@@ -45,7 +45,6 @@ class AllGatherKv {
   explicit AllGatherKv(const TokenContext& context)
       : comm_(context.comm),
         ranks_(context.mesh.outer),
-        shares_(context.mesh.outer.shares.begin(), context.mesh.outer.shares.end()),
         config_(context.config),
         slice_(context.slice),
         tasks_(context.limits),
@@ -54,7 +53,6 @@ class AllGatherKv {
                  config_.head_dim),
         place_(static_cast<std::size_t>(context.limits.max_tokens)),
         counts_(static_cast<std::size_t>(ranks_.size)) {
-    ranks_.shares = shares_;
     sent_past_ = Buffer<float>(cached_floats(config_, slice_, ranks_, context.limits));
     gathered_past_ = Buffer<float>(cached_floats_of_all(config_, slice_, ranks_, context.limits));
   }
@@ -155,8 +153,7 @@ class AllGatherKv {
   }
 
   Communicator comm_;
-  Ranks ranks_;
-  std::vector<double> shares_;
+  OwnedRanks ranks_;
   ModelConfig config_;
   WeightSlice slice_;
   AttentionTasks tasks_;

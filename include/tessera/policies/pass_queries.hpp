@@ -9,7 +9,7 @@
 namespace tessera {
 
 /// One allgather brings the new queries, keys and values of all ranks to every rank; it stores what its stripe owns and
-/// attends to that stripe, cached keys and new ones, with the queries of all. One all-to-all takes the states (m, l, o)
+/// attends to that stripe, cached keys and new ones, with the queries of all. One deal takes the states (m, l, o)
 /// to the ranks of the rows, which merge them in rank order. "Pass-Q" of arXiv:2411.01783; for a softmax whose states
 /// merge, on a cache striped by position.
 class PassQueries {
@@ -45,14 +45,12 @@ class PassQueries {
   explicit PassQueries(const TokenContext& context)
       : comm_(context.comm),
         ranks_(context.mesh.outer),
-        shares_(context.mesh.outer.shares.begin(), context.mesh.outer.shares.end()),
         config_(context.config),
         slice_(context.slice),
         tasks_(context.limits),
         place_(static_cast<std::size_t>(context.limits.max_tokens)),
         parts_(static_cast<std::size_t>(ranks_.size)),
         counts_(parts_.size()) {
-    ranks_.shares = shares_;
     const index_t rows = most_rows(config_, slice_, context.limits);
     sent_ = Buffer<float>(own_rows(ranks_, rows) * qkv_floats(config_, slice_));
     gathered_ = Buffer<float>(rows * qkv_floats(config_, slice_));
@@ -147,8 +145,7 @@ class PassQueries {
   }
 
   Communicator comm_;
-  Ranks ranks_;
-  std::vector<double> shares_;
+  OwnedRanks ranks_;
   ModelConfig config_;
   WeightSlice slice_;
   AttentionTasks tasks_;

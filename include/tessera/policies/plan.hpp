@@ -4,6 +4,7 @@
 #include <array>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include <tessera/core/model_config.hpp>
 #include <tessera/core/partition.hpp>
@@ -25,6 +26,19 @@ struct Ranks {
   [[nodiscard]] constexpr Range part(index_t n) const { return part(n, rank); }
   /// The same ranks seen from rank `r`.
   [[nodiscard]] constexpr Ranks at(index_t r) const { return {r, size, shares, inner}; }
+};
+
+/// Ranks that keep their shares themselves, for objects that outlive where these came from. Moved, not copied.
+class OwnedRanks : public Ranks {
+ public:
+  explicit OwnedRanks(const Ranks& ranks) : Ranks(ranks), own_(ranks.shares.begin(), ranks.shares.end()) {
+    shares = own_;
+  }
+  OwnedRanks(OwnedRanks&&) noexcept = default;  // a vector's elements stay where they are
+  OwnedRanks& operator=(OwnedRanks&&) noexcept = default;
+
+ private:
+  std::vector<double> own_;
 };
 
 /// A rank's place in a two-dimensional mesh: among all ranks, among those that split tokens, among those that split

@@ -42,12 +42,10 @@ class RingKv {
       : comm_(context.comm),
         overlap_(context.overlap && context.mesh.outer.size > 1),
         ranks_(context.mesh.outer),
-        shares_(context.mesh.outer.shares.begin(), context.mesh.outer.shares.end()),
         config_(context.config),
         slice_(context.slice),
         attention_(context.limits.attention),
         gather_(context) {
-    ranks_.shares = shares_;
     if (overlap_) comm_ = comm_.in_background();
     const Limits& limits = context.limits;
     here_ = Buffer<float>(block_floats(config_, slice_, ranks_, limits));
@@ -208,8 +206,7 @@ class RingKv {
 
   Communicator comm_;
   bool overlap_;  ///< a block is on its way while the one before is attended to
-  Ranks ranks_;
-  std::vector<double> shares_;
+  OwnedRanks ranks_;
   ModelConfig config_;
   WeightSlice slice_;
   AttentionBlocks attention_;

@@ -38,13 +38,10 @@ class ScatteredResidual {
                     bool overlap)
       : sum_(comm, overlap),
         ranks_(ranks),
-        shares_(ranks.shares.begin(), ranks.shares.end()),
         hidden_(config.hidden),
         gathered_(max_rows * config.hidden),
         summed_(max_rows * config.hidden),
-        counts_(static_cast<std::size_t>(ranks.size)) {
-    ranks_.shares = shares_;
-  }
+        counts_(static_cast<std::size_t>(ranks.size)) {}
 
   void begin(const RowSet& computed, bool hides_sums) {
     sum_.begin(hides_sums);
@@ -75,8 +72,7 @@ class ScatteredResidual {
   [[nodiscard]] std::size_t elements(index_t rows) const { return static_cast<std::size_t>(rows * hidden_); }
 
   StartedSum sum_;
-  Ranks ranks_;
-  std::vector<double> shares_;
+  OwnedRanks ranks_;
   index_t hidden_;
   index_t rows_ = 0;
   Buffer<float> gathered_;

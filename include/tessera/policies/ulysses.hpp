@@ -47,12 +47,10 @@ class TokensToHeads {
   explicit TokensToHeads(const TokenContext& context)
       : comm_(context.comm),
         ranks_(context.mesh.outer),
-        shares_(context.mesh.outer.shares.begin(), context.mesh.outer.shares.end()),
         config_(context.config),
         keys_(with_heads_of(context)),
         send_counts_(static_cast<std::size_t>(ranks_.size)),
         receive_counts_(static_cast<std::size_t>(ranks_.size)) {
-    ranks_.shares = shares_;
     for (index_t r = 0; r < ranks_.size; ++r) slices_.push_back(slice_by_heads(config_, ranks_.at(r)));
     sent_ = Buffer<float>(sent_floats(config_, ranks_, context.limits));
     received_ = Buffer<float>(received_floats(config_, ranks_, context.limits));
@@ -138,8 +136,7 @@ class TokensToHeads {
   }
 
   Communicator comm_;
-  Ranks ranks_;
-  std::vector<double> shares_;
+  OwnedRanks ranks_;
   ModelConfig config_;
   HeadKeys keys_;
   std::vector<WeightSlice> slices_;  ///< of every rank, inside attention
