@@ -7,6 +7,7 @@
 
 #include <tessera/policies/cache_layout.hpp>
 #include <tessera/policies/helix.hpp>
+#include <tessera/policies/hybrid.hpp>
 #include <tessera/policies/plan.hpp>
 
 using namespace tessera;
@@ -95,6 +96,29 @@ TEST_CASE("every query head finds its KV head on its rank") {
           REQUIRE(slice.kv_heads.end == (slice.q_heads.end - 1) / group + 1);
         }
         REQUIRE(at == config.heads);
+      }
+}
+
+TEST_CASE("the vocabulary is cut over all ranks, between the groups of rows of weights in blocks, under every policy") {
+  for (const index_t vocab : {5, 211, 4096, 151936})
+    for (const index_t size : {1, 2, 3, 4, 6, 8, 64})
+      for (const std::vector<double>& shares : {std::vector<double>{}, std::vector<double>(8, 2.5)}) {
+        if (!shares.empty() && size != std::ssize(shares)) continue;
+        ModelConfig config;
+        config.heads = config.kv_heads = 64, config.head_dim = 2, config.hidden = config.intermediate = 128;
+        config.vocab = vocab;
+        index_t next = 0;
+        for (index_t r = 0; r < size; ++r) {
+          const Ranks ranks{r, size, shares, size % 2 == 0 ? 2 : 1};
+          const Range part = vocab_part(vocab, ranks);
+          REQUIRE((part.begin == next && (part.end % group_rows == 0 || part.end == vocab)));
+          next = part.end;
+          REQUIRE(HeadWise::plan(config, ranks, 1).slice.vocab == part);
+          REQUIRE(ContextParallel<AllGatherKv<>>::plan(config, ranks, 1).slice.vocab == part);
+          REQUIRE(HybridPrefill<Sequence<>, HeadWise>::plan(config, ranks, 1).slice.vocab == part);
+          REQUIRE(Helix::plan(config, ranks, 1).slice.vocab == part);
+        }
+        REQUIRE(next == vocab);
       }
 }
 

@@ -227,7 +227,7 @@ Transformer<Sharding, Softmax, Backend>::Transformer(Communicator comm, ModelCon
              context_.limits.max_positions, context_.config.head_dim, context_.limits.cache),
       workspace_(context_.config, Sharding::max_rows(context_.config, context_.ranks(), context_.limits),
                  Sharding::widest(context_.config, context_.ranks())),
-      vocab_(context_.ranks().part(context_.config.vocab)),
+      vocab_(vocab_part(context_.config.vocab, context_.ranks())),
       final_(context_.limits.max_tokens * context_.config.hidden),
       logits_(context_.limits.max_tokens * vocab_.size()),
       lengths_(static_cast<std::size_t>(context_.limits.max_sequences), 0) {

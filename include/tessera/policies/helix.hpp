@@ -35,7 +35,7 @@ class HelixOn {
     // KV heads once each in a group: they are gathered before anybody reads them.
     const WeightSlice slice{within(group.q_heads, q_part_of(group, mesh.outer, mesh.outer.rank)),
                             within(group.kv_heads, kv_part_of(group, mesh.outer, mesh.outer.rank)),
-                            ranks.part(config.intermediate, ranks.rank, ffn_grain), ranks.part(config.vocab)};
+                            ranks.part(config.intermediate, ranks.rank, ffn_grain), vocab_part(config.vocab, ranks)};
     return {all_rows(rows), all_rows(rows), slice};
   }
   [[nodiscard]] static constexpr Plan plan(const ModelConfig& config, const Ranks& ranks, const Step& step) {

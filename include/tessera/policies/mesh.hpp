@@ -22,7 +22,7 @@ class Mesh {
   [[nodiscard]] static constexpr Plan plan(const ModelConfig& config, const Ranks& ranks, index_t rows) {
     const RowSet computed = Tokens::rows(rows, outer(ranks));
     WeightSlice slice = Features::slice(config, inner(ranks));
-    slice.vocab = ranks.part(config.vocab);  // selected rows are on every rank: all of them share lm_head
+    slice.vocab = vocab_part(config.vocab, ranks);  // selected rows are on every rank: all of them share lm_head
     return {Features::kept(computed, inner(ranks)), computed, slice};
   }
   [[nodiscard]] static constexpr Plan plan(const ModelConfig& config, const Ranks& ranks, const Step& step) {

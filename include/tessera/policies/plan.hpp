@@ -8,6 +8,7 @@
 
 #include <tessera/core/model_config.hpp>
 #include <tessera/core/partition.hpp>
+#include <tessera/core/view.hpp>
 
 namespace tessera {
 
@@ -117,6 +118,15 @@ struct WeightSlice {
 /// FFN columns are cut in blocks, so that a slice of a row starts on a cache line and on a quantisation block.
 inline constexpr index_t ffn_grain = 32;
 
+/// The vocabulary is cut in groups of rows that weights in blocks keep together: one that two ranks share would be
+/// computed on both.
+inline constexpr index_t vocab_grain = group_rows;
+
+/// The rows of lm_head that a rank multiplies by, under every policy: whose logits it has.
+[[nodiscard]] constexpr Range vocab_part(index_t vocab, const Ranks& ranks) {
+  return ranks.part(vocab, ranks.rank, vocab_grain);
+}
+
 /// The KV heads that the query heads of a range read; empty for no heads.
 [[nodiscard]] constexpr Range kv_heads_of(Range q_heads, index_t group) {
   if (q_heads.empty()) return {q_heads.begin / group, q_heads.begin / group};
@@ -127,7 +137,7 @@ inline constexpr index_t ffn_grain = 32;
 [[nodiscard]] constexpr WeightSlice slice_by_heads(const ModelConfig& config, const Ranks& ranks) {
   const Range q_heads = ranks.part(config.heads);
   return {q_heads, kv_heads_of(q_heads, config.group()), ranks.part(config.intermediate, ranks.rank, ffn_grain),
-          ranks.part(config.vocab)};
+          vocab_part(config.vocab, ranks)};
 }
 
 /// A slice as wide as the wider of two, part by part: what memory for either is planned for.

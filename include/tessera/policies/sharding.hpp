@@ -34,6 +34,7 @@ struct ShardingContext {
 /// Laws. The kept rows of all ranks cover the step's rows. Whatever the number of ranks, attend followed by the output
 /// projection and combine adds to each kept row what one rank alone would add, up to rounding; ranks that keep the same
 /// row hold the same bits. Every rank calls the same moves in the same order; every worker of a team calls each move.
+/// The slice of a plan has the vocabulary that vocab_part gives, whose logits the model has.
 template <class P>
 concept PhasePolicy = requires(P phase, const ModelConfig& config, const Ranks& ranks, Worker& worker, const Step& step,
                                Activations x, ConstActivations in, KvCache& cache) {

@@ -64,13 +64,13 @@ class Argmax {
   const index_t rows = logits.local.rows;
   Buffer<float> gathered(rows * vocab);
   std::vector<index_t> counts;
-  for (index_t r = 0; r < ranks.size; ++r) counts.push_back(rows * ranks.part(vocab, r).size());
+  for (index_t r = 0; r < ranks.size; ++r) counts.push_back(rows * vocab_part(vocab, ranks.at(r)).size());
   comm.allgather<float>({logits.local.data, static_cast<std::size_t>(rows * logits.vocab.size())}, gathered.span(),
                         counts);
   Buffer<float> ordered(rows * vocab);
   const float* from = gathered.data();
   for (index_t r = 0; r < ranks.size; ++r) {
-    const Range part = ranks.part(vocab, r);
+    const Range part = vocab_part(vocab, ranks.at(r));
     for (index_t i = 0; i < rows; ++i, from += part.size())
       std::copy_n(from, part.size(), ordered.data() + i * vocab + part.begin);
   }
