@@ -92,7 +92,7 @@ inline std::vector<index_t> uneven_counts(std::uint64_t seed, int ranks, index_t
 inline index_t begin_of(const std::vector<index_t>& counts, int rank) {
   return std::accumulate(counts.begin(), counts.begin() + rank, index_t{0});
 }
-inline index_t total_of(const std::vector<index_t>& counts) {
+inline index_t total_of(std::span<const index_t> counts) {
   return std::accumulate(counts.begin(), counts.end(), index_t{0});
 }
 
