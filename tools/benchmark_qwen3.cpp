@@ -14,6 +14,7 @@
 #include "program/benchmark_report.hpp"
 #include "program/command_line.hpp"
 #include "program/frame.hpp"
+#include "program/preset_options.hpp"
 #include "program/random_model.hpp"
 #include "program/session.hpp"
 
@@ -52,15 +53,8 @@ constexpr token_t default_ids[] = {151644, 872,  198,  35127, 752,    264, 2805,
 
 void add_options(CLI::App& app, Options& o) {
   program::add_model_options(app, o.model);
-  auto* model = app.get_option("--model")->required(false);
-  auto* preset =
-      app.add_option("--preset", o.preset, "Random weights in the shape of a published model, e.g. qwen3-0.6b")
-          ->type_name("NAME")
-          ->excludes(model);
-  app.add_option("--layers", o.layers, "So many decoder layers of the preset")
-      ->check(CLI::Range(1, 65536))
-      ->type_name("N")
-      ->needs(preset);
+  program::add_preset_options(app, o.preset, o.layers,
+                              "Random weights in the shape of a published model, e.g. qwen3-0.6b");
   app.add_option("--phase", o.phase, "What is timed")
       ->check(CLI::IsMember({"prefill", "decode", "both"}))
       ->capture_default_str();
@@ -140,7 +134,7 @@ void add_options(CLI::App& app, Options& o) {
     o.mode_given = app.count("--mode") > 0;
     o.method_given = app.count("--method") > 0;
     o.gen_len_given = app.count("--gen-len") > 0;
-    if (app.count("--model") + app.count("--preset") == 0) throw CLI::RequiredError("--model DIR or --preset NAME");
+    program::require_shape(app);
     if (o.attention.empty()) return;
     if (app.count("--parallel-strategy") == 0) o.model.parallel_strategy = "headwise";
     if (app.count("--attention-algo") == 0)

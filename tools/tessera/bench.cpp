@@ -21,6 +21,7 @@
 #include "commands.hpp"
 #include "commit.hpp"  // made by the build: TESSERA_COMMIT
 #include "machine.hpp"
+#include "program/preset_options.hpp"
 #include "program/random_model.hpp"
 
 namespace tessera::tools {
@@ -252,14 +253,9 @@ void add_bench(CLI::App& app, Action& action) {
       app.add_subcommand("bench", "Time a model over ranks, threads, policies and lengths; a line of JSON for each");
   const auto o = std::make_shared<BenchOptions>();
   for (int n = 1; n <= allowed_cores(); n *= 2) o->ranks.push_back(n), o->threads.push_back(n);
-  auto* model = command->add_option("--model", o->model, "Folder of a checkpoint")->type_name("DIR");
-  auto* preset = command->add_option("--preset", o->preset, "Random weights in the shape of a published model")
-                     ->type_name("NAME")
-                     ->excludes(model);
-  command->add_option("--layers", o->layers, "So many decoder layers of the preset")
-      ->check(CLI::Range(1, 65536))
-      ->type_name("N")
-      ->needs(preset);
+  command->add_option("--model", o->model, "Folder of a checkpoint")->type_name("DIR");
+  auto* preset =
+      program::add_preset_options(*command, o->preset, o->layers, "Random weights in the shape of a published model");
   const auto list = [&](const char* name, auto& values, const char* text) {
     return command->add_option(name, values, text)->delimiter(',')->type_name("LIST")->capture_default_str();
   };
@@ -293,8 +289,8 @@ void add_bench(CLI::App& app, Action& action) {
       "\n"
       "  tessera bench --preset qwen3-0.6b --out bench.jsonl\n"
       "  tessera bench --model DIR --ranks 1,2,4 --threads 1 --parallel-strategy headwise,sequence");
-  command->callback([o, model, preset, &action] {
-    if (model->count() + preset->count() == 0) throw CLI::RequiredError("--model DIR or --preset NAME");
+  command->callback([o, command, &action] {
+    program::require_shape(*command);
     action = [o](const Communicator&) { return bench(*o); };
   });
 }

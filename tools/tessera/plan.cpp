@@ -14,6 +14,7 @@
 #include "commands.hpp"
 #include "program/combinations.hpp"
 #include "program/memory_check.hpp"
+#include "program/preset_options.hpp"
 
 namespace tessera::tools {
 
@@ -216,14 +217,8 @@ void add_plan(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "plan", "Show what each rank would hold and send, and which policy to take, before anything is loaded");
   const auto o = std::make_shared<PlanOptions>();
-  auto* model = command->add_option("--model", o->model.model, "Folder of a checkpoint")->type_name("DIR");
-  auto* preset = command->add_option("--preset", o->preset, "The shape of a published model, in bf16")
-                     ->type_name("NAME")
-                     ->excludes(model);
-  command->add_option("--layers", o->layers, "So many decoder layers of the preset")
-      ->check(CLI::Range(1, 65536))
-      ->type_name("N")
-      ->needs(preset);
+  command->add_option("--model", o->model.model, "Folder of a checkpoint")->type_name("DIR");
+  program::add_preset_options(*command, o->preset, o->layers, "The shape of a published model, in bf16");
   command->add_option("-n,--ranks", o->ranks, "Number of ranks")
       ->check(CLI::Range(1, 4096))
       ->required()
@@ -257,8 +252,8 @@ void add_plan(CLI::App& app) {
       "and its keys cross the network. What travels is not taken to be hidden behind what is computed.\n\n"
       "  tessera plan --preset qwen3-8b -n 4\n"
       "  tessera plan --model DIR -n 4 --parallel-strategy sequence:2xheadwise:2 --bandwidth 0.1 --latency 2000");
-  command->callback([o, model, preset] {
-    if (model->count() + preset->count() == 0) throw CLI::RequiredError("--model DIR or --preset NAME");
+  command->callback([o, command] {
+    program::require_shape(*command);
     plan(*o);
   });
 }
