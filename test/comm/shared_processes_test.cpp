@@ -15,6 +15,7 @@
 #include "catch.hpp"
 
 #include <tessera/comm/shared_memory.hpp>
+#include <tessera/comm/shared_word.hpp>
 
 #include "collectives_law.hpp"
 
@@ -162,5 +163,18 @@ TEST_CASE("when a process dies and nobody reaps it, or is stopped, the others en
           "waited 0.5 s");
     });
     CHECK(results == std::vector<int>{SIGKILL, exited(3), exited(3)});
+  }
+}
+
+TEST_CASE("of the processes of a machine that share a word one is the first to take it, however the others end") {
+  for (const int size : {1, 2, 7}) {
+    auto results = run_forked(size, 30s, 0ms, [](Communicator comm) {
+      const SharedWord word = SharedWord::among(comm);
+      return word.value().exchange(1) == 0 ? 7 : 8;
+    });
+    std::sort(results.begin(), results.end());
+    std::vector<int> expected(results.size(), exited(8));
+    expected[0] = exited(7);
+    CHECK(results == expected);
   }
 }

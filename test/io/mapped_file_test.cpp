@@ -126,6 +126,33 @@ TEST_CASE("with the handler, reading a file that shrank ends the process with on
   CHECK(ending.text == "rank 1 of 2: " + path.string() + ": became shorter, or its disk failed, while it was in use\n");
 }
 
+TEST_CASE("of processes that share a word one says that the file shrank, and all end with status 1") {
+  const test::TempFolder folder;
+  const auto path = folder / "weights";
+  test::write_file(path, std::string(100'000, 'x'));
+  using Word = std::atomic<std::uint32_t>;
+  void* memory = ::mmap(nullptr, sizeof(Word), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(memory != MAP_FAILED);
+  auto* word = new (memory) Word(0);
+  const Ending ending = run_apart(folder, [&] {
+    const MappedFile file(path);
+    std::filesystem::resize_file(path, 0);
+    int ended = 0;
+    for (const char* speaker : {"rank 0", "rank 1", "rank 2"})
+      if (::fork() == 0) {
+        install_bus_error_handler(speaker, *word);
+        [[maybe_unused]] const volatile std::byte lost = file.data()[50'000];
+        ::_exit(0);
+      }
+    for (int status = 0; ::wait(&status) > 0;) ended += WIFEXITED(status) && WEXITSTATUS(status) == 1 ? 1 : 0;
+    ::_exit(10 + ended);
+  });
+  ::munmap(memory, sizeof(Word));
+  REQUIRE(WIFEXITED(ending.status));
+  CHECK(WEXITSTATUS(ending.status) == 13);
+  CHECK(ending.text.substr(6) == ": " + path.string() + ": became shorter, or its disk failed, while it was in use\n");
+}
+
 TEST_CASE("with the handler, a bus error elsewhere ends as it would without") {
   const test::TempFolder folder;
   const auto path = folder / "weights";
