@@ -17,8 +17,9 @@ inline constexpr float poison = std::numeric_limits<float>::quiet_NaN();
 /// and so does the space between a slot's keys and the next slot.
 class RandomAttention {
  public:
+  /// Queries are `magnitude` times normal numbers; of keys and values one number in 40 is `outlier` times as large.
   RandomAttention(HeadLayout layout, std::vector<std::vector<index_t>> visible, unsigned seed, float magnitude = 1,
-                  CacheType type = CacheType::f32)
+                  CacheType type = CacheType::f32, float outlier = 1)
       : layout_(layout), visible_(std::move(visible)), random_(seed) {
     const index_t rows_before = 1;  // rows that belong to no task
     index_t rows = rows_before;
@@ -43,8 +44,9 @@ class RandomAttention {
         for (index_t s = 0; s < slots; ++s)
           for (index_t d = 0; d < layout.head_dim; ++d) {
             const auto at = static_cast<std::size_t>(h * cache.head_stride + s * cache.slot_stride + d);
-            cache.keys[at] = normal(random_);
-            cache.values[at] = normal(random_);
+            const bool is_outlier = outlier != 1 && random_() % 40 == 0;
+            cache.keys[at] = (is_outlier ? outlier : 1.0F) * normal(random_);
+            cache.values[at] = (is_outlier ? outlier : 1.0F) * normal(random_);
           }
       caches_.push_back(std::move(cache));
       Cache& kept = caches_.back();

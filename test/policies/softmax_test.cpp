@@ -53,6 +53,8 @@ double largest_error(const RandomAttention& given, const std::vector<float>& out
 
 /// The scores' error is amplified by exp, the values are of order 1: a few hundred roundings at most.
 constexpr double tolerance = 2e-5;
+/// Scores of 1e4 carry an absolute rounding error of about 1e-3 each, which exp turns into a relative one.
+constexpr double tolerance_of_large_scores = 2e-3;
 
 std::vector<HeadLayout> layouts() {
   return {
@@ -74,6 +76,55 @@ std::vector<std::vector<std::vector<index_t>>> shapes() {
       {{127}, {128}, {129}, {1}},
       {{1537}, {4001}},  // long contexts, which several workers share
   };
+}
+
+/// Attention of states that have seen the keys in parts, merged afterwards or carried on from part to part.
+template <class Backend>
+void hold_parts(const RandomAttention& whole, index_t parts, double allowed) {
+  const HeadLayout& layout = whole.layout();
+  const auto expected = whole.reference();
+  std::vector<float> merged(expected.size(), 7.0F);
+  std::vector<float> continued(expected.size(), 7.0F);
+  const auto problem = whole.problem();
+  std::vector<StatesBuffer> buffers(static_cast<std::size_t>(parts), StatesBuffer(whole.rows(), layout));
+  StatesBuffer running(whole.rows(), layout);
+  std::vector<SoftmaxStates> states;
+  for (StatesBuffer& b : buffers) states.push_back(b.view());
+  Team(3).run([&](Worker& w) {
+    reset<Backend>(w, running.view());
+    for (index_t p = 0; p < parts; ++p) {
+      // Part p of each task holds the slots [cut(p), cut(p + 1)).
+      std::vector<std::vector<index_t>> visible;
+      std::vector<AttentionTask> tasks(problem.tasks.begin(), problem.tasks.end());
+      for (AttentionTask& task : tasks) {
+        const index_t slots = task.rows == 0 ? 0 : task.visible[task.rows - 1];
+        const Range part = partition(slots, parts, p);
+        std::vector<index_t> seen;
+        for (index_t i = 0; i < task.rows; ++i) seen.push_back(intersect({0, task.visible[i]}, part).size());
+        visible.push_back(std::move(seen));
+        task.cache.keys += part.begin * task.cache.slot_stride;
+        task.cache.values += part.begin * task.cache.slot_stride;
+      }
+      for (std::size_t t = 0; t < tasks.size(); ++t) tasks[t].visible = visible[t].data();
+      AttentionProblem piece = problem;
+      piece.tasks = tasks;
+      reset<Backend>(w, states[static_cast<std::size_t>(p)]);
+      OnlineSoftmax::attend_more<Backend>(w, piece, states[static_cast<std::size_t>(p)]);
+      OnlineSoftmax::attend_more<Backend>(w, piece, running.view());
+    }
+    const Range rows{1, whole.rows()};  // row 0 belongs to no task
+    std::vector<SoftmaxStates> of_tasks;
+    for (const SoftmaxStates& s : states)
+      of_tasks.push_back({s.maximum.row_range(rows), s.sum.row_range(rows), s.output.row_range(rows)});
+    const Activations out(merged.data(), whole.rows(), whole.width());
+    merge_normalized<Backend>(w, of_tasks, out.row_range(rows));
+    const SoftmaxStates all = running.view();
+    const Activations other(continued.data(), whole.rows(), whole.width());
+    normalize<Backend>(w, {all.maximum.row_range(rows), all.sum.row_range(rows), all.output.row_range(rows)},
+                       other.row_range(rows));
+  });
+  CHECK(largest_error(whole, merged, expected) < allowed);
+  CHECK(largest_error(whole, continued, expected) < allowed);
 }
 
 }  // namespace
@@ -105,10 +156,64 @@ TEMPLATE_LIST_TEST_CASE("attention to what a cache has rounded equals the refere
 }
 
 TEMPLATE_LIST_TEST_CASE("scores as large as 1e4 neither overflow nor lose the maximum", "[softmax]", EverySoftmax) {
-  const RandomAttention given({4, 32, 2, 0}, {causal(0, 40), {150}, {3}}, 5, 3e3F);
-  const auto expected = given.reference();
-  // Scores of 1e4 carry an absolute rounding error of about 1e-3 each, which exp turns into a relative one.
-  CHECK(largest_error(given, attend<TestType>(given, 2), expected) < 2e-2);
+  for (const CacheType type : {CacheType::f32, CacheType::bf16, CacheType::int8}) {
+    CAPTURE(name_of(type));
+    const RandomAttention given({4, 32, 2, 0}, {causal(0, 40), {150}, {3}}, 5, 3e3F, type);
+    const auto expected = given.reference();
+    CHECK(largest_error(given, attend<TestType>(given, 2), expected) < tolerance_of_large_scores);
+  }
+  // Of either sign: alone, beside each other, and tiles of -1e4 behind one of 1e4 or before it.
+  for (const index_t turn : {1, 64, 150}) {
+    RandomAttention given({4, 32, 2, 0}, {{1, 2, 150, 300}}, 6);
+    for (index_t h = 0; h < 2; ++h)
+      for (index_t s = 0; s < 300; ++s)
+        for (index_t d = 0; d < 32; ++d) given.key(0, h, s)[d] = s / turn % 2 == 0 ? 1.0F : -1.0F;
+    for (index_t row = 1; row < given.rows(); ++row)
+      for (index_t c = 0; c < given.width(); ++c) given.query(row)[c] = c / 64 == 0 ? 1800.0F : -1800.0F;
+    CAPTURE(turn);
+    CHECK(largest_error(given, attend<TestType>(given, 2), given.reference()) < tolerance_of_large_scores);
+  }
+}
+
+TEMPLATE_LIST_TEST_CASE("keys and values with outliers are attended to as the reference does", "[softmax][outliers]",
+                        EverySoftmax) {
+  unsigned seed = 2000;
+  for (const CacheType type : {CacheType::f32, CacheType::bf16, CacheType::int8})
+    for (const HeadLayout& layout : {HeadLayout{5, 33, 3, 1}, {2, 128, 2, 1}, {4, 16, 2, 0}})
+      for (const auto& shape : shapes()) {
+        const RandomAttention given(layout, shape, seed++, 1, type, 100);
+        CAPTURE(name_of(type), layout.heads, layout.head_dim, seed);
+        // Values are a hundred times as large, and so are scores, whose error exp amplifies.
+        CHECK(largest_error(given, attend<TestType>(given, 3), given.reference()) < 250 * tolerance);
+      }
+}
+
+TEMPLATE_LIST_TEST_CASE("a tile that a row does not see at all leaves the row as it is", "[softmax]", EverySoftmax) {
+  constexpr index_t sees_all = 700;
+  for (const index_t seen : {0, 1, 63, 64, 65, 128, 300}) {
+    // All rows are of one block: what some see others do not, from a place within a tile or from its edge on.
+    RandomAttention given({4, 24, 2, 0}, {{0, 0, seen, seen, seen, sees_all}, {0, 0, 0}}, 8);
+    const auto expected = given.reference();
+    for (const float unseen : {poison, std::numeric_limits<float>::infinity(), 1e30F}) {
+      for (index_t h = 0; h < 2; ++h)
+        for (index_t s = seen; s < sees_all; ++s)
+          for (index_t d = 0; d < 24; ++d) given.key(0, h, s)[d] = given.value(0, h, s)[d] = unseen;
+      for (const int threads : {1, 3}) {
+        const auto out = attend<TestType>(given, threads);
+        double error = 0;
+        for (index_t row = 1; row < given.rows(); ++row) {
+          if (row == 6) continue;  // the one that sees all
+          for (index_t c = row * given.width(); c < (row + 1) * given.width(); ++c) {
+            const double difference =
+                std::abs(double{out[static_cast<std::size_t>(c)]} - expected[static_cast<std::size_t>(c)]);
+            error = std::isnan(difference) ? INFINITY : std::max(error, difference);
+          }
+        }
+        CAPTURE(seen, unseen, threads);
+        CHECK(error < tolerance);
+      }
+    }
+  }
 }
 
 TEMPLATE_LIST_TEST_CASE("equal inputs give equal bits", "[softmax]", EverySoftmax) {
@@ -168,51 +273,35 @@ TEMPLATE_TEST_CASE("states of keys in any number of parts merge to attention ove
     for (const auto& shape : shapes())
       for (const index_t parts : {1, 2, 3, 5}) {
         const RandomAttention whole(layout, shape, seed++, 4.0F);
-        const auto expected = whole.reference();
-        std::vector<float> merged(expected.size(), 7.0F);
-        std::vector<float> continued(expected.size(), 7.0F);
-        const auto problem = whole.problem();
-        std::vector<StatesBuffer> buffers(static_cast<std::size_t>(parts), StatesBuffer(whole.rows(), layout));
-        StatesBuffer running(whole.rows(), layout);
-        std::vector<SoftmaxStates> states;
-        for (StatesBuffer& b : buffers) states.push_back(b.view());
-        Team(3).run([&](Worker& w) {
-          reset<TestType>(w, running.view());
-          for (index_t p = 0; p < parts; ++p) {
-            // Part p of each task holds the slots [cut(p), cut(p + 1)).
-            std::vector<std::vector<index_t>> visible;
-            std::vector<AttentionTask> tasks(problem.tasks.begin(), problem.tasks.end());
-            for (AttentionTask& task : tasks) {
-              const index_t slots = task.rows == 0 ? 0 : task.visible[task.rows - 1];
-              const Range part = partition(slots, parts, p);
-              std::vector<index_t> seen;
-              for (index_t i = 0; i < task.rows; ++i) seen.push_back(intersect({0, task.visible[i]}, part).size());
-              visible.push_back(std::move(seen));
-              task.cache.keys += part.begin * task.cache.slot_stride;
-              task.cache.values += part.begin * task.cache.slot_stride;
-            }
-            for (std::size_t t = 0; t < tasks.size(); ++t) tasks[t].visible = visible[t].data();
-            AttentionProblem piece = problem;
-            piece.tasks = tasks;
-            reset<TestType>(w, states[static_cast<std::size_t>(p)]);
-            OnlineSoftmax::attend_more<TestType>(w, piece, states[static_cast<std::size_t>(p)]);
-            OnlineSoftmax::attend_more<TestType>(w, piece, running.view());
-          }
-          const Range rows{1, whole.rows()};  // row 0 belongs to no task
-          std::vector<SoftmaxStates> of_tasks;
-          for (const SoftmaxStates& s : states)
-            of_tasks.push_back({s.maximum.row_range(rows), s.sum.row_range(rows), s.output.row_range(rows)});
-          const Activations out(merged.data(), whole.rows(), whole.width());
-          merge_normalized<TestType>(w, of_tasks, out.row_range(rows));
-          const SoftmaxStates all = running.view();
-          const Activations other(continued.data(), whole.rows(), whole.width());
-          normalize<TestType>(w, {all.maximum.row_range(rows), all.sum.row_range(rows), all.output.row_range(rows)},
-                              other.row_range(rows));
-        });
         CAPTURE(layout.heads, layout.head_dim, seed, parts);
-        CHECK(largest_error(whole, merged, expected) < 4 * tolerance);
-        CHECK(largest_error(whole, continued, expected) < 4 * tolerance);
+        hold_parts<TestType>(whole, parts, 4 * tolerance);
       }
+}
+
+TEMPLATE_TEST_CASE("stripes of one token, and of none, merge to attention over all of them", "[softmax]", ScalarBackend,
+                   XsimdBackend<>) {
+  unsigned seed = 200;
+  for (const HeadLayout& layout : layouts())
+    for (const index_t keys : {1, 2, 7, 16})
+      for (const index_t parts : {keys, keys + 1, 2 * keys + 3}) {
+        const RandomAttention whole(layout, {causal(0, keys), {keys}, {0, keys}}, seed++, 4.0F);
+        CAPTURE(layout.heads, layout.head_dim, seed, keys, parts);
+        hold_parts<TestType>(whole, parts, 4 * tolerance);
+      }
+}
+
+TEMPLATE_TEST_CASE("states of scores as large as 1e4 merge, whichever part has the largest", "[softmax]", ScalarBackend,
+                   XsimdBackend<>) {
+  for (const index_t parts : {2, 3, 9}) {
+    RandomAttention whole({4, 32, 2, 0}, {causal(0, 40), {150}, {9}}, 5, 3e3F);
+    hold_parts<TestType>(whole, parts, tolerance_of_large_scores);
+    // Scores of 1e4 and of -1e4 by turns of nine slots: whole parts weigh nothing, others all.
+    for (index_t h = 0; h < 2; ++h)
+      for (index_t s = 0; s < 150; ++s)
+        for (index_t d = 0; d < 32; ++d) whole.key(1, h, s)[d] = s / 9 % 2 == 0 ? 1.0F : -1.0F;
+    for (index_t c = 0; c < whole.width(); ++c) whole.query(41)[c] = c / 64 == 0 ? 1800.0F : -1800.0F;
+    hold_parts<TestType>(whole, parts, tolerance_of_large_scores);
+  }
 }
 
 TEMPLATE_TEST_CASE("scores and weighed values of StandardSoftmax are the two halves of attention", "[softmax]",
