@@ -63,7 +63,7 @@ int main(int argc, char** argv) {
     if (prompt.has_text) show(stream.flush() + "\n");
     const double total = seconds();
 
-    program::report_end(*model, options);
+    program::end_run(*model, opened, options);
     if (comm.rank() == 0) {
       if (print_ids || !prompt.has_text) fmt::print("[{}]\n", fmt::join(generated, ","));
       fmt::print(stderr, "world_size: {}\ngenerated_tokens: {}\nseconds: {:.3f}, the first token after {:.3f}",

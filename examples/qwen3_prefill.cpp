@@ -38,7 +38,7 @@ int main(int argc, char** argv) {
     }
     const double seconds = static_cast<double>(trace_clock() - start) / 1e9;
 
-    program::report_end(*model, options);
+    program::end_run(*model, opened, options);
     if (comm.rank() == 0) {
       fmt::print("prompt_tokens: {}\nnext_token: {}\n", length, next);
       if (opened.tokenizer) fmt::print("next_text: {}\n", opened.tokenizer->decode({&next, 1}));

@@ -42,7 +42,7 @@ int main(int argc, char** argv) {
                     fmt::format("sharding {}, softmax {}, simd {}", Sharding::name, Softmax::name, compiled_isa()));
     token_t next = 0;
     Argmax()(comm, prefill(model, 0, ids, [](index_t) {}), {&next, 1});
-    program::report_end(model, options);
+    program::end_run(model, opened, options);
     if (comm.rank() == 0) fmt::print("prompt_tokens: {}\nnext_token: {}\n", length, next);
     return 0;
   });

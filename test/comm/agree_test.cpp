@@ -1,5 +1,7 @@
 // Ranks agree on one error, in process.
 #include <algorithm>
+#include <atomic>
+#include <thread>
 
 #include "catch.hpp"
 
@@ -79,6 +81,26 @@ TEST_CASE("ranks agree again after a fault") {
     return faults;
   });
   CHECK(rounds == std::vector<int>{3, 3, 3});
+}
+
+TEST_CASE("a rank that does not come is waited for up to the deadline where what they agree on takes no time") {
+  std::atomic<bool> ended = false;
+  const auto texts = InProcess::run(2, [&](Communicator comm) -> std::string {
+    comm.set_timeout(0.2);
+    std::string text;
+    try {
+      if (comm.rank() == 0)
+        agree(
+            comm, [] {}, Patience::of_communicator);
+    } catch (const Error& error) {
+      text = error.what();
+    }
+    if (comm.rank() == 0) ended = true;
+    while (!ended) std::this_thread::yield();  // busy with something else
+    return text;
+  });
+  INFO(texts[0]);
+  CHECK(texts[0].find("waited 0.2 s") != std::string::npos);
 }
 
 TEST_CASE("facts that differ between ranks are named, with both values and the rank that has another") {

@@ -270,6 +270,24 @@ def bad_model():
     assert chat.seen.count('error: ') == 1 and 'config.json' in chat.seen, chat.seen
 
 
+def changed_weights():
+    """weights that are written to are named behind the answer, and end the chat"""
+    path = os.path.join(scratch, 'changed')
+    shutil.copytree(demo, path)
+    chat = Terminal(model=path)
+    chat.expect('> ')
+    chat.type('tessera\r')
+    chat.expect(re.escape(ANSWERS['tessera']))
+    chat.expect('> ')
+    os.utime(os.path.join(path, 'model.safetensors'))
+    chat.type('mosaic\r')
+    chat.expect(re.escape(ANSWERS['mosaic']))
+    chat.expect('error: .*model.safetensors: was written to while in use')
+    chat.type('tessera\r')
+    chat.expect('error: the ranks have ended')
+    assert chat.status() == 1, chat.seen
+
+
 def pipes():
     """without a terminal only answers go to standard output"""
     result = subprocess.run([tessera, 'chat', '--model', demo, '--ranks', ranks, '--threads', '1'], input='tessera\n/clear\nmosaic',
@@ -301,7 +319,7 @@ def under_mpiexec():
 scratch = tempfile.mkdtemp()
 try:
     for act in (answers, *((edits, other_characters, stopped) if editing == 'yes' else ()), commands, interrupts, full, ended_from_outside,
-                *((ranks_killed,) if int(ranks) > 1 else ()), bad_model, pipes, errors_in_a_file, under_mpiexec):
+                *((ranks_killed,) if int(ranks) > 1 else ()), bad_model, changed_weights, pipes, errors_in_a_file, under_mpiexec):
         if not CHOSEN or act.__name__ in CHOSEN:
             test(alone(act))
 finally:

@@ -1,6 +1,8 @@
 #include "catch.hpp"
 
 #include <algorithm>
+#include <atomic>
+#include <thread>
 
 #include <tessera/comm/agree.hpp>
 #include <tessera/comm/loopback.hpp>
@@ -91,6 +93,25 @@ TEST_CASE("quantize writes the blocks that converting at load makes, in one file
   CHECK(error_of([&] {
           quantize({demo_folder, "--format", "int8", "--out", out.string()});
         }).find("--force replaces it") != std::string::npos);
+}
+
+TEST_CASE("a checkpoint that is written to while quantize reads it is an error, and nothing is published") {
+  const test::TempFolder folder;
+  fs::copy(demo_folder, folder / "in");
+  const fs::path weights = folder / "in" / "model.safetensors";
+  fs::permissions(weights, fs::perms::owner_write, fs::perm_options::add);
+  std::atomic<bool> done = false;
+  std::thread writer([&] {
+    for (int n = 1; !done; ++n)
+      fs::last_write_time(weights, fs::file_time_type::clock::now() + std::chrono::seconds(n));
+  });
+  const std::string error = error_of([&] {
+    quantize({(folder / "in").string(), "--format", "int4", "--out", (folder / "out").string()});
+  });
+  done = true;
+  writer.join();
+  CHECK(error == weights.string() + ": was written to while in use");
+  CHECK_FALSE(fs::exists(folder / "out" / "config.json"));
 }
 
 TEST_CASE("a run of quantize goes on behind the complete files of an earlier one, if it is of the same task") {

@@ -174,7 +174,8 @@ RecordedModel make_model(const Communicator& comm, const Opened& opened, const M
   return {std::move(model), std::move(ledger)};
 }
 
-void report_end(AnyModel& model, const ModelOptions& options) {
+void end_run(AnyModel& model, const Opened& opened, const ModelOptions& options) {
+  require_unchanged(model.comm(), opened.weights);
   const std::string text = model.comm().report();
   if (!options.quiet && model.comm().rank() == 0 && !text.empty()) fmt::print(stderr, "activations: {}\n", text);
 }

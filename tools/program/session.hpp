@@ -59,9 +59,9 @@ struct RecordedModel {
                                        index_t positions, index_t longest_prompt, index_t sequences = 1,
                                        Trace* trace = nullptr);
 
-/// Says in the same place what is known at the end of a run only: the error of activations that travelled in fewer
-/// bits.
-void report_end(AnyModel& model, const ModelOptions& options);
+/// Ends a run. Throws AgreedError where files of the weights were changed under it (require_unchanged); says in the
+/// same place what is known now only: the error of activations that travelled in fewer bits. Collective.
+void end_run(AnyModel& model, const Opened& opened, const ModelOptions& options);
 
 /// Says there what a rank was planned to keep for itself and what it keeps, of the rank that keeps the most.
 /// Collective.

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include <tessera/io/json.hpp>
+#include <tessera/runtime/load_weights.hpp>
 #include <tessera/simd/isa.hpp>
 
 #include "commands.hpp"
@@ -135,6 +136,7 @@ int chat_ranks(Communicator comm, ChatCommand command) {
     } catch (const AgreedError& error) {
       tell({{"failed", error.what()}});
     }
+    require_unchanged(comm, conversation.weights());
   }
 }
 

@@ -178,7 +178,7 @@ int generate(Communicator comm, const GenerateOptions& options) {
     trace->record(false);
     agree(comm, [&] { write_trace(comm, *trace, options.trace); });
   }
-  program::report_end(model, options.model);
+  program::end_run(model, opened, options.model);
   program::report_memory(model, opened, options.model);
   if (speaks && !options.model.quiet)
     fmt::print(stderr, "world_size: {}\ngenerated_tokens: {}\n{}\n", comm.size(), times.made(), times.summary());

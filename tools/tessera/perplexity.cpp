@@ -8,6 +8,7 @@
 
 #include <tessera/comm/agree.hpp>
 #include <tessera/io/open_file.hpp>
+#include <tessera/runtime/load_weights.hpp>
 
 #include "commands.hpp"
 #include "program/session.hpp"
@@ -76,8 +77,10 @@ int perplexity(const Communicator& comm, const PerplexityOptions& options) {
     progress.advance_to(score.tokens);
     if (speaks && !options.model.quiet) progress.show();
   }
+  if (speaks) progress.finish();
+  program::end_run(*model, opened, options.model);
+  if (reference) require_unchanged(comm, opened_reference->weights);
   if (!speaks) return 0;
-  progress.finish();
   fmt::print("tokens: {}\nperplexity: {:.5f}\n", score.tokens, score.perplexity());
   if (reference)
     fmt::print("KL divergence: {:.6f} nats a token\ntop-1 agreement: {:.3f} %\n", score.mean_divergence(),

@@ -265,6 +265,7 @@ int quantize(const Communicator& comm, const QuantizeOptions& options) {
     require_shared(comm, folder);
     write_weights(folder, *input.weights, conversions, options.shard_gb,
                   {comm, placement.share.threads, interruption, progress});
+    agree(comm, [&] { input.weights->check_unchanged(); });
     agree(comm, [&] {
       if (comm.rank() != 0) return;
       if (!input.companions.empty()) copy_companions(input.companions, folder);

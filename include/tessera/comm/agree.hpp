@@ -103,11 +103,13 @@ class TimeoutScope {
 
 }  // namespace detail
 
+/// How long ranks that are done wait for the others: loading may take long on one of them.
+enum class Patience { endless, of_communicator };
+
 /// Runs `act` on every rank and returns its result; when any rank threw, all throw AgreedError with the lowest failing
-/// rank's text. Collective; `act` itself does not communicate. It may take long on one rank (loading), so that the
-/// others wait without a deadline.
+/// rank's text. Collective; `act` itself does not communicate.
 template <class Act>
-auto agree(Communicator comm, Act&& act) {
+auto agree(Communicator comm, Act&& act, Patience patience = Patience::endless) {
   using Result = std::invoke_result_t<Act&>;
   using Kept = std::conditional_t<std::is_void_v<Result>, char, Result>;
   std::optional<Kept> result;
@@ -121,7 +123,7 @@ auto agree(Communicator comm, Act&& act) {
   } catch (...) {
     mine = detail::current_fault();
   }
-  const detail::TimeoutScope patient(comm, 0);
+  const detail::TimeoutScope scope(comm, patience == Patience::endless ? 0 : comm.timeout());
   const detail::Fault agreed = detail::agree_on_fault(comm, mine);
   if (agreed.status != 0) throw AgreedError(agreed.text, agreed.status);
   if constexpr (!std::is_void_v<Result>) return std::move(*result);

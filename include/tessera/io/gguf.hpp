@@ -170,6 +170,8 @@ class Gguf {
   }
 
   [[nodiscard]] const std::string& path() const { return file_.path(); }
+  /// Throws Error if the file was written to, removed or replaced since it was opened.
+  void check_unchanged() const { file_.check_unchanged(); }
   [[nodiscard]] const std::map<std::string, GgufTensor, std::less<>>& tensors() const { return tensors_; }
   [[nodiscard]] const GgufTensor* find(std::string_view name) const {
     const auto place = tensors_.find(name);

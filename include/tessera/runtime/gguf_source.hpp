@@ -134,6 +134,8 @@ class GgufSource final : public WeightSource {
     }
   }
 
+  void check_unchanged() const override { file_->check_unchanged(); }
+
  private:
   [[nodiscard]] const GgufTensor& tensor_of(const TensorSpec& tensor) const {
     const std::string name = detail::gguf_name(tensor.name);

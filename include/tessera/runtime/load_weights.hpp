@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include <tessera/comm/agree.hpp>
 #include <tessera/core/families.hpp>
 #include <tessera/io/checkpoint.hpp>
 #include <tessera/models/weights.hpp>
@@ -16,7 +17,7 @@ namespace tessera {
 namespace detail {
 
 /// What a ModelWeights keeps alive: the mapped files, vectors whose addresses must not move, and converted weights.
-struct LoadedStorage {
+struct LoadedStorage final : WeightStorage {
   LoadedStorage(Checkpoint opened, const ModelConfig& of, WeightFormats chosen, int threads)
       : checkpoint(std::move(opened)), config(of), formats(std::move(chosen)), team(threads) {}
 
@@ -39,6 +40,8 @@ struct LoadedStorage {
     }
     return view;
   }
+
+  void check_unchanged() const override { checkpoint.check_unchanged(); }
 
   Checkpoint checkpoint;
   ModelConfig config;
@@ -97,6 +100,13 @@ struct LoadedStorage {
                                            : storage->weight("lm_head.weight", config.vocab, config.hidden);
   weights.storage = std::move(storage);
   return weights;
+}
+
+/// Throws AgreedError on all ranks if any of them finds that a file of weights was written to, removed or replaced
+/// since it was opened. For the end of a run, or of an answer. Collective, within the communicator's deadline.
+inline void require_unchanged(Communicator comm, const ModelWeights& weights) {
+  agree(
+      std::move(comm), [&] { weights.storage->check_unchanged(); }, Patience::of_communicator);
 }
 
 }  // namespace tessera

@@ -32,8 +32,11 @@ class WeightSource {
   /// How a tensor of that name and shape is stored where it is not converted. Throws Error, naming it, with what was
   /// expected and what was found, if it is missing or has another shape.
   [[nodiscard]] virtual StoredType stored_as(const TensorSpec& tensor) const = 0;
-  /// Rows of a tensor that stored_as() knows, [rows.size(), cols]. Throws Error if the file has become too short.
+  /// Rows of a tensor that stored_as() knows, [rows.size(), cols]. A file that has
+  /// become too short raises SIGBUS (io/bus_error.hpp).
   virtual void read(const TensorSpec& tensor, Range rows, float* out) const = 0;
+  /// Throws Error if a file was written to, removed or replaced since it was opened.
+  virtual void check_unchanged() const = 0;
 };
 
 /// The weights of an open checkpoint that is not in blocks.
@@ -67,6 +70,8 @@ class CheckpointSource final : public WeightSource {
       }
     });
   }
+
+  void check_unchanged() const override { checkpoint_.check_unchanged(); }
 
  private:
   Checkpoint checkpoint_;

@@ -11,6 +11,27 @@
 
 namespace tessera {
 
+namespace detail {
+
+/// Address space of which no page is touched.
+class UnreadStorage final : public WeightStorage {
+ public:
+  explicit UnreadStorage(std::size_t bytes)
+      : bytes_(bytes), memory_(::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {
+    require(memory_ != MAP_FAILED, "weights: no room in the address space for ", bytes, " bytes");
+  }
+  ~UnreadStorage() override { ::munmap(memory_, bytes_); }
+
+  [[nodiscard]] const void* memory() const { return memory_; }
+  void check_unchanged() const override {}  // there is no file
+
+ private:
+  std::size_t bytes_;
+  void* memory_;
+};
+
+}  // namespace detail
+
 /// Weights of a model of this shape, matrices in bf16. All views begin at one place: a copy costs no memory, and who
 /// reads one reads zeros. Errors: the address space that the largest matrix takes is not to be had.
 [[nodiscard]] inline ModelWeights unread_weights(const ModelConfig& config) {
@@ -18,9 +39,8 @@ namespace tessera {
   const index_t rows = std::max({config.vocab, q, config.intermediate, config.hidden});
   const index_t cols = std::max({config.hidden, q, config.intermediate});
   const auto bytes = static_cast<std::size_t>(bytes_of(DType::f32, rows * cols));
-  void* memory = ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  require(memory != MAP_FAILED, "weights: no room in the address space for ", bytes, " bytes");
-  const std::shared_ptr<const void> storage(memory, [bytes](void* p) { ::munmap(p, bytes); });
+  const auto storage = std::make_shared<const detail::UnreadStorage>(bytes);
+  const void* const memory = storage->memory();
 
   const auto matrix = [&](index_t outputs, index_t inputs) {
     return WeightView{memory, DType::bf16, outputs, inputs, inputs};
