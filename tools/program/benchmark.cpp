@@ -30,7 +30,7 @@ MachinePeak measure_peak_of_all(Communicator& comm, int threads, index_t bytes) 
 
 void measure_memory(BenchmarkRow& row, AnyModel& model) {
   const auto cache = static_cast<double>(model.cache_bytes());
-  const auto private_bytes = std::max(0.0, static_cast<double>(private_dirty_bytes()) - cache);
+  const auto private_bytes = std::max(0.0, static_cast<double>(anonymous_bytes()) - cache);
   const std::vector<double> all = gathered(model.comm(), {private_bytes, cache});
   for (std::size_t i = 0; i < all.size(); i += 2)
     if (static_cast<index_t>(all[i]) >= row.bytes_private) {

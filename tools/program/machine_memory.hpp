@@ -52,9 +52,10 @@ namespace detail {
   return memory;
 }
 
-/// Memory of this process that is not a clean copy of a file, in bytes; 0 where the system does not say.
-[[nodiscard]] inline index_t private_dirty_bytes() {
-  return std::max<index_t>(0, detail::number_in("/proc/self/smaps_rollup", "Private_Dirty:")) * 1024;
+/// Memory of this process that is of no file and that no other process can share, in bytes; 0 where the system does not
+/// say. What MPI keeps in shared memory is not in it.
+[[nodiscard]] inline index_t anonymous_bytes() {
+  return std::max<index_t>(0, detail::number_in("/proc/self/smaps_rollup", "Anonymous:")) * 1024;
 }
 
 }  // namespace tessera::program

@@ -57,7 +57,8 @@ DType stored_type(const Checkpoint& checkpoint, const ModelConfig& config) {
   return checkpoint.weight("model.layers.0.self_attn.q_proj.weight", q, config.hidden).dtype;
 }
 
-index_t own_bytes(const MemoryPlan& plan, index_t rank, index_t ranks, const Limits& limits) {
+index_t own_bytes(const MemoryPlan& plan, index_t rank, index_t ranks, Limits limits) {
+  limits.states_merge = plan.policies.combination->states_merge;
   const Ranks here{rank, ranks, plan.policies.shares, plan.policies.inner};
   const ShardingArithmetic& sharding = plan.policies.combination->arithmetic;
   index_t own = footprint(sharding, plan.config, here, limits, plan.bytes).own();

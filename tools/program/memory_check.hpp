@@ -24,7 +24,7 @@ struct MemoryPlan {
 [[nodiscard]] DType stored_type(const Checkpoint& checkpoint, const ModelConfig& config);
 
 /// What rank `rank` of `ranks` keeps for itself: cache, activations and exchange buffers, and converted weights.
-[[nodiscard]] index_t own_bytes(const MemoryPlan& plan, index_t rank, index_t ranks, const Limits& limits);
+[[nodiscard]] index_t own_bytes(const MemoryPlan& plan, index_t rank, index_t ranks, Limits limits);
 
 /// Throws Error on all ranks where those of one machine would keep more for themselves than it has free. Mapped weights
 /// do not count: they may be read again when their pages are needed for something else. Collective.

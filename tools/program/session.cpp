@@ -96,7 +96,7 @@ Opened open_model(Communicator comm, const ModelOptions& options, bool needs_tok
     if (needs_tokenizer) opened.tokenizer = load_tokenizer(options.model);
   });
   require_same_everywhere(comm, "checkpoints", facts);  // what is wrong with one of them was said before
-  opened.dirty_bytes = private_dirty_bytes();
+  opened.bytes_before = anonymous_bytes();
   return opened;
 }
 
@@ -189,7 +189,7 @@ void report_memory(AnyModel& model, const Opened& opened, const ModelOptions& op
     index_t planned, used;
   };
   const Figures mine{own_bytes(plan, comm.rank(), comm.size(), model.limits()),
-                     private_dirty_bytes() - opened.dirty_bytes};
+                     anonymous_bytes() - opened.bytes_before};
   std::vector<Figures> all(static_cast<std::size_t>(comm.size()));
   comm.allgather<Figures>({&mine, 1}, std::span(all), std::vector<index_t>(all.size(), 1));
   const Figures most =

@@ -21,7 +21,7 @@ struct Opened {
   ModelConfig config;
   DType stored = DType::bf16;  ///< of the checkpoint's matrices
   ModelWeights weights;
-  index_t dirty_bytes = 0;             ///< of this process before the model was made
+  index_t bytes_before = 0;            ///< of this process's own memory, before the model was made
   Placement placement;                 ///< of this rank, which has taken its cores
   std::optional<Tokenizer> tokenizer;  ///< if the prompt or the result is text
 };

@@ -143,7 +143,8 @@ program::BenchmarkRow row_of(const Options& o, const program::Policies& policies
 /// planner: pages of simulated ranks are not touched.
 void hold_against(program::BenchmarkRow& row, const Options& o, const program::Policies& policies,
                   const ModelConfig& config, const program::MachinePeak& peak, index_t ranks) {
-  const Limits limits = limits_of(o, row.of);
+  Limits limits = limits_of(o, row.of);
+  limits.states_merge = policies.combination->states_merge;
   row.peak = peak;
   row.seconds_bound = program::seconds_bound(config, limits, unread_weights(config), row.of, peak);
   const Footprint held =

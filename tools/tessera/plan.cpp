@@ -93,7 +93,8 @@ struct RankPart {
 
 std::vector<RankPart> parts_of(const Planned& p, const PlanOptions& o) {
   const ShardingArithmetic& sharding = p.policies.combination->arithmetic;
-  const Limits limits = o.limits();
+  Limits limits = o.limits();
+  limits.states_merge = p.policies.combination->states_merge;
   const PlannedStep prompt(1, 0, std::max<index_t>(2, limits.max_tokens)), token(o.request.sequences, 1, 1);
   std::vector<RankPart> parts;
   for (index_t r = 0; r < o.ranks; ++r) {

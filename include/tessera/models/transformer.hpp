@@ -106,6 +106,10 @@ class Transformer {
   [[nodiscard]] static Communicator traced(Communicator comm, Trace* trace) {
     return trace == nullptr ? std::move(comm) : record(comm, &trace->lane(0)).communicator;
   }
+  [[nodiscard]] static Limits planned(Limits limits) {
+    limits.states_merge = MergeableSoftmax<Softmax>;
+    return limits;
+  }
   [[nodiscard]] static ShardingContext checked(ShardingContext context) {
     const Limits& limits = context.limits;
     require(
@@ -216,7 +220,7 @@ class Transformer {
 template <class Sharding, class Softmax, class Backend>
 Transformer<Sharding, Softmax, Backend>::Transformer(Communicator comm, ModelConfig config, ModelWeights weights,
                                                      TransformerOptions options)
-    : context_(checked({traced(std::move(comm), options.trace), std::move(config), options.limits,
+    : context_(checked({traced(std::move(comm), options.trace), std::move(config), planned(options.limits),
                         std::move(options.shares), options.inner, options.overlap})),
       weights_(std::move(weights), context_.config.head_dim),
       team_(options.threads),

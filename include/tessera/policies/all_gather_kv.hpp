@@ -27,8 +27,7 @@ class AllGatherKv {
     return traffic.add(Collective::allgather, 1, cached * head, ranks.size);
   }
   /// The new rows of all ranks, the staging cache, and the cached rows of this rank and of all, of which a step that
-  /// comes here finds `most_past` for each sequence. Heads lie far apart in the staging cache: huge pages make it
-  /// whole.
+  /// comes here finds `most_past` for each sequence.
   [[nodiscard]] static index_t exchange_floats(const ModelConfig& config, const WeightSlice& slice, const Ranks& ranks,
                                                const Limits& limits, index_t most_past) {
     Limits cached = limits;

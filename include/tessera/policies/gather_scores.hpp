@@ -9,6 +9,13 @@ namespace tessera {
 /// turns them into weights, weighs its stripe of values, and the heads' owners sum the outputs.
 class GatherScores {
  public:
+  /// Of the buffers: the scores of this stripe, of all stripes, and of whole rows; the outputs here and on their way.
+  [[nodiscard]] static constexpr index_t exchange_floats(index_t rows, index_t head_dim, index_t heads, index_t ranks,
+                                                         index_t max_positions) {
+    const index_t stripe = CacheLayout{{}, ranks, 0}.capacity(max_positions);
+    return rows * heads * ((1 + ranks) * stripe + max_positions + 2 * head_dim);
+  }
+
   explicit GatherScores(const StripedContext& context)
       : comm_(context.comm),
         q_heads_(context.q_heads),

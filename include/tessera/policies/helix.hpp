@@ -61,14 +61,17 @@ class HelixOn {
         .add(Collective::deal, 1, step.rows * group.q_heads.size() * (config.head_dim + 2), mesh.outer.size);
   }
   [[nodiscard]] static Traffic selection_traffic(const ModelConfig&, const Ranks&, const Step&) { return {}; }
-  /// Floats of the buffers that its moves touch, where one row of each sequence is wanted and softmax states merge.
+  /// Floats of the buffers that its moves touch, where one row of each sequence is wanted.
   [[nodiscard]] static index_t exchange_floats(const ModelConfig& config, const Ranks& ranks, const Limits& limits) {
     const MeshRanks mesh = mesh_of<Shape>(ranks);
     const WeightSlice group = slice_by_heads(config, mesh.inner);
     const WeightSlice mine = plan(config, ranks, limits.max_tokens).slice;
     return limits.max_tokens * (qkv_floats(config, mine) + 2 * qkv_floats(config, group)) +  // sent; gathered, unpacked
-           MergeStates::exchange_floats(limits.max_tokens, config.head_dim, group.q_heads.size(), mine.q_heads.size(),
-                                        mesh.outer.size) +
+           (limits.states_merge
+                ? MergeStates::exchange_floats(limits.max_tokens, config.head_dim, group.q_heads.size(),
+                                               mine.q_heads.size(), mesh.outer.size)
+                : GatherScores::exchange_floats(limits.max_tokens, config.head_dim, group.q_heads.size(),
+                                                mesh.outer.size, limits.max_positions)) +
            SplitHeads::exchange_floats(config, ranks, limits.max_tokens) +
            RowSelection::exchange_floats(limits.max_sequences, config.hidden);
   }

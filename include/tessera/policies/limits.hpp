@@ -12,6 +12,8 @@ struct Limits {
   index_t max_sequences = 1;         ///< sequences in the cache at a time
   AttentionBlocks attention = {};    ///< what attention works on at a time
   CacheType cache = CacheType::f32;  ///< what keys and values are stored as
+  bool states_merge = false;         ///< the softmax is one whose states merge: less is kept for what travels. A
+                                     ///< Transformer says so itself
 };
 
 }  // namespace tessera

@@ -51,7 +51,7 @@ class Mesh {
     return Traffic{}.add(Collective::allgather, replicated ? 0 : 1,
                          replicated ? 0 : static_cast<index_t>(step.wanted.size()) * config.hidden, ranks.size);
   }
-  /// Floats of the buffers that its moves touch, where one row of each sequence is wanted and softmax states merge.
+  /// Floats of the buffers that its moves touch, where one row of each sequence is wanted.
   [[nodiscard]] static index_t exchange_floats(const ModelConfig& config, const Ranks& ranks, const Limits& limits) {
     return Features::exchange_floats(config, inner(ranks), max_rows(config, ranks, limits)) +
            Tokens::exchange_floats(config, Features::slice(config, inner(ranks)), mesh(ranks), limits) +

@@ -177,7 +177,9 @@ class KeysOrQueries {
   }
   [[nodiscard]] static index_t exchange_floats(const ModelConfig& config, const WeightSlice& slice, const Ranks& ranks,
                                                const Limits& limits) {
-    return KvExchange::exchange_floats(config, slice, ranks, limits, PassQueries::most_past(config, slice, limits)) +
+    if (!limits.states_merge) return KvExchange::exchange_floats(config, slice, ranks, limits, limits.max_positions);
+    return KvExchange::exchange_floats(config, slice, ranks, limits_of_keys(config, slice, limits),
+                                       PassQueries::most_past(config, slice, limits)) +
            PassQueries::exchange_floats(config, slice, ranks, limits);
   }
 
@@ -185,13 +187,14 @@ class KeysOrQueries {
       : config_(context.config),
         slice_(context.slice),
         layout_(Cache::layout(context.config, context.slice, context.mesh.outer)),
-        keys_(context),
-        queries_(context) {}
+        keys_(of_keys(context)),
+        queries_(context),
+        states_merge_(context.limits.states_merge) {}
 
   void begin(const Step& step) {
     passes_queries_ = PassQueries::sends_less(config_, slice_, step);
     if (passes_queries_) queries_.begin(step, layout_);
-    keys_.begin(step);
+    if (!passes_queries_ || !states_merge_) keys_.begin(step);
   }
   template <class Softmax, SimdBackend B>
   void attend(Worker& worker, ConstActivations q, ConstActivations kv, KvCache& cache, index_t layer, Activations out) {
@@ -202,11 +205,24 @@ class KeysOrQueries {
   }
 
  private:
+  /// Positions of a sequence that keys travel for in a step.
+  [[nodiscard]] static Limits limits_of_keys(const ModelConfig& config, const WeightSlice& slice, Limits limits) {
+    if (limits.states_merge)
+      limits.max_positions =
+          std::min(limits.max_positions, PassQueries::most_past(config, slice, limits) + limits.max_tokens);
+    return limits;
+  }
+  [[nodiscard]] static TokenContext of_keys(TokenContext context) {
+    context.limits = limits_of_keys(context.config, context.slice, context.limits);
+    return context;
+  }
+
   ModelConfig config_;
   WeightSlice slice_;
   CacheLayout layout_;
   KvExchange keys_;
   PassQueries queries_;
+  bool states_merge_;
   bool passes_queries_ = false;
 };
 

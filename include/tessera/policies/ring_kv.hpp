@@ -29,9 +29,10 @@ class RingKv {
                          ranks.size == 1 ? 0 : rows * slice.kv_heads.size() * 2 * config.head_dim, ranks.size);
   }
   /// Two blocks, and the states of this rank's rows; a step that comes here finds `most_past` cached positions of each
-  /// sequence.
+  /// sequence. For a softmax whose states do not merge what gathers keys has instead.
   [[nodiscard]] static index_t exchange_floats(const ModelConfig& config, const WeightSlice& slice, const Ranks& ranks,
                                                const Limits& limits, index_t most_past) {
+    if (!limits.states_merge) return AllGatherKv<>::exchange_floats(config, slice, ranks, limits, most_past);
     const index_t states = std::min(limits.max_tokens, most_rows(ranks, limits)) * slice.q_heads.size();
     Limits cached = limits;
     cached.max_positions = most_past;

@@ -66,7 +66,7 @@ concept ShardingPolicy = requires(S sharding, const ModelConfig& config, const R
   // What memory is planned for: the most rows that a rank computes in a step, and the widest slice of the weights.
   { S::max_rows(config, ranks, Limits{}) } -> std::same_as<index_t>;
   { S::widest(config, ranks) } -> std::same_as<WeightSlice>;
-  // Floats that it keeps for exchanges beside these, where one row of each sequence is wanted and softmax states merge.
+  // Floats that it keeps for exchanges beside these, where one row of each sequence is wanted.
   { S::exchange_floats(config, ranks, Limits{}) } -> std::same_as<index_t>;
   // Query heads times keys that a rank's attention visits in a layer of the step.
   { S::pairs(config, ranks, step) } -> std::same_as<index_t>;

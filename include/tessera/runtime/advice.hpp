@@ -48,9 +48,10 @@ struct PolicyChoice {
 /// The combination on these ranks; nothing where it cannot use them.
 [[nodiscard]] inline std::optional<PolicyChoice> choice_of(const Combination& combination, const ModelConfig& config,
                                                            const Ranks& ranks, const PlannedRequest& request,
-                                                           const Limits& limits, const BytesPerNumber& bytes,
+                                                           Limits limits, const BytesPerNumber& bytes,
                                                            const Speeds& speeds) {
   const ShardingArithmetic& sharding = combination.arithmetic;
+  limits.states_merge = combination.states_merge;
   try {
     sharding.check(config, ranks);
   } catch (const Error&) {

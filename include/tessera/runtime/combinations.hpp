@@ -56,7 +56,7 @@ template <class Sharding, class Softmax, class Backend>
 template <class Sharding, class Softmax, class... B>
 void add_backends(std::vector<Combination>& table, TypeList<B...>) {
   (table.push_back({Sharding::name, Sharding::decode_name, Softmax::name, BackendChoice<B>::name,
-                    arithmetic_of<Sharding>, &make_model<Sharding, Softmax, B>}),
+                    arithmetic_of<Sharding>, &make_model<Sharding, Softmax, B>, MergeableSoftmax<Softmax>}),
    ...);
 }
 
