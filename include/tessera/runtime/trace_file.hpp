@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <string>
 #include <string_view>
@@ -154,29 +155,40 @@ inline TimeSplit split_time(Communicator& comm, const Trace& trace, double secon
       mine.append(reinterpret_cast<const char*>(&meeting), sizeof meeting);
     }
 
-  // The n-th operation of a group is the same one on all its ranks.
-  const auto texts = detail::gather_texts(comm, mine);
-  const auto meetings_of = [&](std::size_t rank) {
-    std::vector<Meeting> meetings(texts[rank].size() / sizeof(Meeting));
-    std::copy_n(texts[rank].data(), texts[rank].size(), reinterpret_cast<char*>(meetings.data()));
-    return meetings;
+  // The n-th operation of a group is the same one on all its ranks. Those of groups that this rank is not in are passed
+  // over: of many ranks, most are.
+  struct Group {
+    std::vector<std::int64_t> last_to_come;
+    std::size_t count = 0;  // of the operations of a rank
   };
-  std::map<std::pair<std::uint64_t, index_t>, std::int64_t> last_to_come;
-  for (std::size_t r = 0; r < texts.size(); ++r) {
-    std::map<std::uint64_t, index_t> count;
-    for (const Meeting& m : meetings_of(r)) {
-      const auto [place, is_new] = last_to_come.try_emplace({m.group, count[m.group]++}, m.begin);
-      if (!is_new) place->second = std::max(place->second, m.begin);
+  std::map<std::uint64_t, Group> groups;
+  const auto texts = detail::gather_texts(comm, mine);
+  const auto each_of = [&](const std::string& text, auto&& act) {
+    for (auto& [id, group] : groups) group.count = 0;
+    auto found = groups.end();
+    for (std::size_t i = 0; i < text.size(); i += sizeof(Meeting)) {
+      Meeting m;
+      std::memcpy(&m, text.data() + i, sizeof m);
+      if (found == groups.end() || found->first != m.group) found = groups.find(m.group);
+      if (found != groups.end()) act(m, found->second, found->second.count++);
     }
+  };
+  for (std::size_t i = 0; i < mine.size(); i += sizeof(Meeting)) {
+    Meeting m;
+    std::memcpy(&m, mine.data() + i, sizeof m);
+    groups[m.group].last_to_come.push_back(m.begin);
   }
+  for (const std::string& text : texts)
+    each_of(text, [](const Meeting& m, Group& group, std::size_t n) {
+      if (n < group.last_to_come.size()) group.last_to_come[n] = std::max(group.last_to_come[n], m.begin);
+    });
   std::int64_t waits = 0;
   std::int64_t moves = 0;
-  std::map<std::uint64_t, index_t> count;
-  for (const Meeting& m : meetings_of(static_cast<std::size_t>(comm.rank()))) {
-    const std::int64_t all_there = std::clamp(last_to_come[{m.group, count[m.group]++}], m.begin, m.end);
+  each_of(mine, [&](const Meeting& m, Group& group, std::size_t n) {
+    const std::int64_t all_there = std::clamp(group.last_to_come[n], m.begin, m.end);
     waits += all_there - m.begin;
     moves += m.end - all_there;
-  }
+  });
 
   // Sums over ranks, of microseconds so that floats hold them.
   float sums[] = {static_cast<float>(starts + moves) / 1e3F, static_cast<float>(waits + barriers) / 1e3F,
