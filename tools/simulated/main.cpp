@@ -1,5 +1,6 @@
 // A model's steps on simulated ranks: started by tools/simulate, which makes platforms and sweeps.
 #include <smpi/smpi.h>
+#include <sys/prctl.h>
 
 #include <memory>
 #include <optional>
@@ -9,6 +10,7 @@
 
 #include <tessera/comm/agree.hpp>
 #include <tessera/io/presets.hpp>
+#include <tessera/nn/decoder_layer.hpp>
 #include <tessera/runtime/advice.hpp>
 #include <tessera/simulate/unread_weights.hpp>
 
@@ -16,6 +18,7 @@
 #include "program/combinations.hpp"
 #include "program/command_line.hpp"
 #include "simulated/machine_file.hpp"
+#include "simulated/meeting_transport.hpp"
 #include "simulated/smpi_transport.hpp"
 
 namespace tessera::simulated {
@@ -50,7 +53,7 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--layers", o.layers, "Decoder layers of the model (default: all of the preset's)")
       ->check(CLI::Range(1, 65536));
   app.add_option("--simulated-layers", o.simulated_layers,
-                 "So many layers are simulated, and half as many; the others are like them. 0: all")
+                 "So many layers are simulated; the others are like the last of them. 0: all")
       ->check(CLI::Range(0, 65536));
   app.add_option("--plan", o.plan, "Simulate nothing: what the planner says of the policies that so many ranks can use")
       ->check(CLI::Range(1, 4096));
@@ -94,10 +97,32 @@ void print_plan(const Options& o, const ModelConfig& config, const MachineModel&
         (decode ? each.decode : each.prefill).wire.bytes, each.footprint.total());
 }
 
-/// A case with a model of so many layers, on `comm`.
+/// What the last of the simulated layers took in every step, from the end of the layer before it.
+TimeSplit split_of_last_layer(Communicator& meeting, const Trace& trace, index_t layers) {
+  const std::span<const TraceEvent> all = trace.lane(0).events();
+  Trace last(1, static_cast<index_t>(all.size()));
+  last.record(true);
+  std::int64_t taken = 0, begin = 0;
+  std::size_t first = 0;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (all[i].name != &trace_layer) continue;
+    if (all[i].number == 0) begin = all[i].begin;
+    if (all[i].number == layers - 1) {
+      taken += all[i].end - begin;
+      for (const TraceEvent& event : all.subspan(first, i - first))
+        if (event.begin >= begin) last.lane(0).add(event);
+    }
+    begin = all[i].end, first = i + 1;
+  }
+  return split_time(meeting, last, static_cast<double>(taken) / 1e9);
+}
+
+/// A case with a model of which the first `simulated` layers are: the others are taken to be like the last of those.
 program::BenchmarkRow simulate(const Options& o, const program::Policies& policies, const ModelConfig& config,
-                               const program::BenchmarkCase& of, Communicator meeting) {
+                               const program::BenchmarkCase& of, Communicator meeting, index_t simulated) {
   Trace trace(1, index_t{1} << 18);
+  ModelConfig part = config;
+  part.layers = simulated;
   Limits limits = limits_of(o, of);
   // The prompt before a token to decode is not what is timed: it takes one step.
   if (of.phase == program::BenchmarkPhase::decode) limits.max_tokens = of.prompt_len * of.batch_size;
@@ -108,34 +133,18 @@ program::BenchmarkRow simulate(const Options& o, const program::Policies& polici
                                  .inner = policies.inner,
                                  .trace = &trace};
   const Communicator comm = SmpiTransport(MPI_COMM_WORLD, Delivery::time_of_large_messages, &trace.lane(0));
-  const auto model = policies.combination->make(comm, config, unread_weights(config), sizes);
-  return program::run_case(*model, meeting, of, {.warmup = 0, .iters = 0}, trace);
-}
-
-/// What `layers` layers take, of which `few` and `more` were simulated: they are alike.
-program::BenchmarkRow with_layers(const program::BenchmarkRow& few, index_t few_layers,
-                                  const program::BenchmarkRow& more, index_t more_layers, index_t layers) {
-  program::BenchmarkRow row = more;
-  const double more_of = static_cast<double>(layers - more_layers) / static_cast<double>(more_layers - few_layers);
-  const auto extend = [&](double& to, double before) { to += more_of * (to - before); };
-  extend(row.seconds_median, few.seconds_median);
-  row.seconds_min = row.seconds_max = row.seconds_first = row.seconds_median;
-  extend(row.split.compute, few.split.compute);
-  extend(row.split.communication, few.split.communication);
-  extend(row.split.waiting, few.split.waiting);
-  return row;
-}
-
-program::BenchmarkRow row_of(const Options& o, const program::Policies& policies, const ModelConfig& config,
-                             const program::BenchmarkCase& of, Communicator& meeting) {
-  const index_t more = o.simulated_layers == 0 ? config.layers : std::min(config.layers, o.simulated_layers);
-  const auto with = [&](index_t layers) {
-    ModelConfig part = config;
-    part.layers = layers;
-    return simulate(o, policies, part, of, meeting);
-  };
-  program::BenchmarkRow row = with(more);
-  if (more < config.layers) row = with_layers(with(more / 2), more / 2, row, more, config.layers);
+  const auto model = policies.combination->make(comm, part, unread_weights(part), sizes);
+  program::BenchmarkRow row = program::run_case(*model, meeting, of, {.warmup = 0, .iters = 0}, trace);
+  require(trace.lane(0).lost() == 0, "more steps than there is room for in a trace: expected fewer tokens");
+  if (simulated < config.layers) {
+    const TimeSplit layer = split_of_last_layer(meeting, trace, simulated);
+    const auto more = static_cast<double>(config.layers - simulated);
+    row.seconds_median += more * layer.total();
+    row.seconds_min = row.seconds_max = row.seconds_first = row.seconds_median;
+    row.split.compute += more * layer.compute;
+    row.split.communication += more * layer.communication;
+    row.split.waiting += more * layer.waiting;
+  }
   return row;
 }
 
@@ -160,7 +169,7 @@ int run(int argc, char** argv) {
   o.model.chunk = 8192;
   CLI::App app("simulated_benchmark: prefill and decode of a model on simulated ranks");
   add_options(app, o);
-  Communicator meeting = SmpiTransport(MPI_COMM_WORLD, Delivery::everything);
+  Communicator meeting = MeetingTransport();
   if (const auto status = program::parse(meeting, app, argc, argv)) return *status;
   const index_t ranks = meeting.size();
   std::vector<MachineModel> machines;
@@ -205,7 +214,8 @@ int run(int argc, char** argv) {
     // A context longer than the model was made for is asked for to learn what it would cost.
     ModelConfig wide = config;
     wide.max_positions = std::max(config.max_positions, prompt_len + of.gen_len);
-    program::BenchmarkRow row = row_of(o, policies, wide, of, meeting);
+    const index_t simulated_layers = o.simulated_layers == 0 ? wide.layers : std::min(wide.layers, o.simulated_layers);
+    program::BenchmarkRow row = simulate(o, policies, wide, of, meeting, simulated_layers);
     if (meeting.rank() != 0) continue;
     hold_against(row, o, policies, wide, peak, ranks);
     std::string line = fmt::format("{{\"simulated\": true, \"platform\": \"{}\"", o.platform);
@@ -224,6 +234,7 @@ int run(int argc, char** argv) {
 // it handles an exception, for all of them share one stack of those.
 int main(int argc, char** argv) {
   using namespace tessera;
+  ::prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);  // of large buffers a simulated rank touches a few bytes here and there
   MPI_Init(&argc, &argv);
   CostBackend::account = &simulated::account_of_actor;
   trace_clock_source = &simulated::simulated_nanoseconds;

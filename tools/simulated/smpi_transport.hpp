@@ -120,7 +120,11 @@ class SmpiTransport {
   [[nodiscard]] int rank() const { return rank_; }
   [[nodiscard]] int size() const { return size_; }
   [[nodiscard]] std::string_view name() const { return "smpi"; }
-  [[nodiscard]] int machine() const { return machine_; }
+  /// Hosts of a platform have names that end in their numbers (tools/simulate: node-0, node-1, ...).
+  [[nodiscard]] int machine() const {
+    const std::string& host = simgrid::s4u::this_actor::get_host()->get_name();
+    return std::stoi(host.substr(host.find_last_not_of("0123456789") + 1));
+  }
 
   Ticket start_allgather(std::span<const std::byte> mine, std::span<std::byte> all, std::span<const index_t> counts) {
     if (is_left_out(static_cast<index_t>(all.size()))) return {};
@@ -146,7 +150,8 @@ class SmpiTransport {
     return {};
   }
 
-  /// Messages between pairs, as Mpi sends them; those of so many ranks at a time that the simulator can follow.
+  /// Messages between pairs, as Mpi sends them, but for those that would only wait for the link: what the simulator
+  /// does for a message grows with those that share its way.
   Ticket start_alltoall(std::span<const std::byte> send_all, std::span<const index_t> send_counts,
                         std::span<std::byte> receive_all, std::span<const index_t> receive_counts) {
     const auto most = static_cast<index_t>(std::max(send_all.size(), receive_all.size()));
@@ -166,14 +171,14 @@ class SmpiTransport {
     };
     keep_own(outgoing(rank_), incoming(rank_), large);
     Waiting waiting(static_cast<index_t>(send_all.size() + receive_all.size()));
-    for (int first = 1; first < size_; first += partners_at_once) {
-      std::vector<MPI_Request> requests;
-      for (int step = first; step < std::min(size_, first + partners_at_once); ++step) {
-        receive(requests, incoming((rank_ + size_ - step) % size_), (rank_ + size_ - step) % size_, large);
-        send(requests, outgoing((rank_ + step) % size_), (rank_ + step) % size_, large);
-      }
-      wait(requests);
+    std::vector<MPI_Request> requests;
+    const std::size_t at_once = partners_at_once(most);
+    for (int step = 1; step < size_; ++step) {
+      if (requests.size() >= 2 * at_once) wait_for_oldest(requests);
+      receive(requests, incoming((rank_ + size_ - step) % size_), (rank_ + size_ - step) % size_, large);
+      send(requests, outgoing((rank_ + step) % size_), (rank_ + step) % size_, large);
     }
+    wait(requests);
     waiting.end();
     return {};
   }
@@ -217,16 +222,13 @@ class SmpiTransport {
  private:
   struct Owned {};
   static constexpr index_t largest_small = 4096;  // bytes of what is delivered whatever it is: choices of tokens
-  static constexpr int partners_at_once = 64;
+  static constexpr index_t least_partners = 4, most_partners = 64;  // with which a rank has messages on their way
+  static constexpr index_t on_the_way = index_t{1} << 20;  // bytes of such: no link carries as many in its latency
   static constexpr index_t nowhere_bytes = index_t{1} << 31;
 
   SmpiTransport(Owned, MPI_Comm owned, Delivery delivery, const TraceLane* timed)
       : comm_(owned), delivery_(delivery), timed_(timed) {
     MPI_Comm_rank(comm_, &rank_), MPI_Comm_size(comm_, &size_);
-    MPI_Comm machine = MPI_COMM_NULL;
-    check(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine));
-    check(MPI_Allreduce(&rank_, &machine_, 1, MPI_INT, MPI_MIN, machine));
-    check(MPI_Comm_free(&machine));
   }
   [[nodiscard]] static MPI_Comm duplicate(MPI_Comm parent) {
     MPI_Comm copy = MPI_COMM_NULL;
@@ -270,6 +272,15 @@ class SmpiTransport {
   [[nodiscard]] static int floats_or_bytes(index_t bytes, bool large) {
     return large ? floats(bytes) : static_cast<int>(bytes);
   }
+  /// Of an all-to-all of so many bytes in all.
+  [[nodiscard]] std::size_t partners_at_once(index_t bytes) const {
+    return static_cast<std::size_t>(
+        std::clamp(on_the_way * size_ / std::max(bytes, index_t{1}), least_partners, most_partners));
+  }
+  static void wait_for_oldest(std::vector<MPI_Request>& requests) {
+    check(MPI_Waitall(2, requests.data(), MPI_STATUSES_IGNORE));
+    requests.erase(requests.begin(), requests.begin() + 2);
+  }
   static void wait(std::vector<MPI_Request>& requests) {
     check(MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE));
   }
@@ -279,7 +290,6 @@ class SmpiTransport {
   const TraceLane* timed_;
   int rank_ = 0;
   int size_ = 1;
-  int machine_ = 0;
 };
 
 static_assert(SummingCollectives<SmpiTransport> && PackingCollectives<SmpiTransport> &&
