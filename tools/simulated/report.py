@@ -9,15 +9,17 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import time
 
 MODELS = ['qwen3-0.6b', 'qwen3-8b', 'qwen3-32b', 'llama2-7b', 'llama2-70b']
 NAMES = {'qwen3-0.6b': 'Qwen3-0.6B', 'qwen3-8b': 'Qwen3-8B', 'qwen3-32b': 'Qwen3-32B', 'llama2-7b': 'Llama-2-7B', 'llama2-70b': 'Llama-2-70B'}
 PLATFORMS = ['10gbe', '100g-fat-tree']
-RANKS = [4, 16, 64]
-PREFILL = ['headwise', 'headwise_scattered', 'ulysses', 'sequence', 'sequence_ring', 'sequence:Nxheadwise:2', 'sequence:Nxheadwise:4',
-           'sequence:Nxheadwise:8']
-DECODE = ['headwise', 'sequence', 'sequence:Nxheadwise:2', 'sequence:Nxheadwise:4', 'sequence:Nxheadwise:8']
+RANKS = [4, 16, 64, 256]
+# Hybrids of as many inner ranks as a power of two says, up to the root of the most ranks, and of two groups or more.
+HYBRIDS = [f'sequence:Nxheadwise:{inner}' for inner in (2, 4, 8, 16)]
+PREFILL = ['headwise', 'headwise_scattered', 'ulysses', 'sequence', 'sequence_ring', *HYBRIDS]
+DECODE = ['headwise', 'sequence', *HYBRIDS]
 # Copies that these make of a prompt of 128k tokens are made in this machine's memory.
 LONG = [name for name in PREFILL if name not in ('ulysses', 'sequence_ring')]
 SWEEPS = [('prefill', '512,8192', PREFILL), ('prefill', '131072', LONG), ('decode', '1024,32768,131072', DECODE)]
@@ -36,35 +38,42 @@ Machines of two Xeon Gold 6230R, one rank each (`--platform 6230r`; 10 Gbit/s ar
 programs; it says nothing of how good the model of that cluster is.
 """
 PREDECESSOR_STRATEGIES = {'prefill': ['headwise', 'sequence', 'ulysses'], 'decode': ['headwise', 'sequence']}
+LAYERS = '2'  # simulated: within 0.2 % of all of them
 WITHIN = 1.10  # of the best: a choice that counts as right
 
 
 def rows_of(simulate, build, words):
-    """Rows of a sweep, with FIELDS; what policies refuse is left out. What the same program has made of the same platforms and
-    machines is kept in the build folder, so that an interrupted sweep goes on where it ended."""
+    """Rows of a sweep, with FIELDS, and the seconds of a processor that they took; what policies refuse is left out. What the
+    same program has made of the same platforms and machines is kept in the build folder, so that an interrupted sweep goes on
+    where it ended."""
     here = pathlib.Path(__file__).parent
-    inputs = [pathlib.Path(build) / 'tools/simulated/simulated_benchmark.so', *sorted(here.glob('*/*.json'))]
+    words = [*words, '--simulated-layers', LAYERS]
+    inputs = [pathlib.Path(build) / 'tools/simulated/simulated_benchmark.so', pathlib.Path(simulate), *sorted(here.glob('*/*.json'))]
     digest = hashlib.sha256(' '.join(words).encode())
     for file in inputs:
         digest.update(file.read_bytes())
     kept = pathlib.Path(build) / 'simulated-rows' / f'{digest.hexdigest()[:16]}.json'
     if not kept.is_file():
-        rows = simulated_rows(simulate, build, words)
+        found = simulated_rows(simulate, build, words)
         kept.parent.mkdir(exist_ok=True)
-        kept.with_suffix('.part').write_text(json.dumps(rows))
+        kept.with_suffix('.part').write_text(json.dumps(found))
         kept.with_suffix('.part').replace(kept)
     return json.loads(kept.read_text())
 
 
 def simulated_rows(simulate, build, words):
-    done = subprocess.run([simulate, '--build', build, '--quiet', '--plan', *words], capture_output=True, text=True)
-    for line in done.stderr.splitlines():
-        if 'expected' not in line and not line.endswith('runs failed'):  # not a policy's refusal
-            sys.exit(f'simulate: error: {" ".join(words)}: {line}')
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    with tempfile.TemporaryFile('w+') as out, tempfile.TemporaryFile('w+') as said:
+        running = subprocess.Popen([simulate, '--build', build, '--quiet', '--plan', *words], stdout=out, stderr=said)
+        _, _, used = os.wait4(running.pid, 0)
+        running.returncode = 0  # what went wrong is in what it said
+        out.seek(0), said.seek(0)
+        for line in said.read().splitlines():
+            if 'expected' not in line and not line.endswith('runs failed'):  # not a policy's refusal
+                sys.exit(f'simulate: error: {" ".join(words)}: {line}')
+        rows = [json.loads(line) for line in out]
     for row in rows:
         row['percent_communication'] = 100 * (row['seconds_communication'] + row['seconds_waiting']) / row['seconds_median']
-    return [{name: row.get(name) for name in FIELDS} for row in rows]
+    return [{name: row.get(name) for name in FIELDS} for row in rows], used.ru_utime + used.ru_stime
 
 
 def write_csv(file, rows):
@@ -76,39 +85,54 @@ def write_csv(file, rows):
             writer.writerow({k: f'{v:.4g}' if isinstance(v, float) else v for k, v in row.items()})
 
 
+def possible(strategy, ranks):
+    """Whether a hybrid has two groups or more: with one it is its inner half."""
+    inner = strategy.rpartition(':')[2]
+    return not inner.isdigit() or 2 * int(inner) <= ranks
+
+
 def sweep(simulate, build, folder, models):
     """Writes rows.csv of these models, beside what is there of the others, growth.csv and predecessor.csv, as many runs at a
     time as there are cores."""
     file = folder / 'rows.csv'
     kept = [row for row in read_csv(file) if row['model'] not in models] if file.is_file() else []
 
-    def cell(model, platform, phase, lengths, strategies):
-        return rows_of(simulate, build, ['--model-preset', model, '--platform', platform, '--phase', phase, '--prompt-len', lengths,
-                                         '--chunk', max(lengths.split(','), key=int), '--ranks', ','.join(map(str, RANKS)),
-                                         '--strategy', ','.join(strategies)])
+    def cell(model, platform, ranks, phase, lengths, strategies):
+        return ['--model-preset', model, '--platform', platform, '--phase', phase, '--prompt-len', lengths, '--chunk',
+                max(lengths.split(','), key=int), '--ranks', str(ranks), '--strategy',
+                ','.join(name for name in strategies if possible(name, ranks))]
 
     def growth(what, value):
         option, _, others = GROWTH[what]
-        rows = rows_of(simulate, build, ['--model-preset', GROWTH_MODEL, '--platform', GROWTH_PLATFORM, '--strategy',
-                                         ','.join(GROWTH_STRATEGIES), *others, option, str(value)])
-        return [{'what': what, 'value': value, **row} for row in rows]
+        return ['--model-preset', GROWTH_MODEL, '--platform', GROWTH_PLATFORM, '--strategy', ','.join(GROWTH_STRATEGIES), *others,
+                option, str(value)]
 
     def predecessor(phase):
-        return rows_of(simulate, build, ['--model-preset', 'qwen3-0.6b', '--platform', '6230r', '--ranks',
-                                         ','.join(map(str, PREDECESSOR)), '--strategy', ','.join(PREDECESSOR_STRATEGIES[phase]),
-                                         '--prompt-len', '128', '--phase', phase])
+        return ['--model-preset', 'qwen3-0.6b', '--platform', '6230r', '--ranks', ','.join(map(str, PREDECESSOR)), '--strategy',
+                ','.join(PREDECESSOR_STRATEGIES[phase]), '--prompt-len', '128', '--phase', phase]
 
-    begin = time.monotonic()
+    # Those of most ranks take longest, and come first.
+    parts = {('rows', model, platform, ranks, phase, lengths): cell(model, platform, ranks, phase, lengths, strategies)
+             for ranks in sorted(RANKS, reverse=True) for model in models for platform in PLATFORMS for phase, lengths, strategies in SWEEPS}
+    parts |= {('growth', what, value): growth(what, value) for what, (_, values, _) in GROWTH.items() for value in values}
+    parts |= {('predecessor', phase): predecessor(phase) for phase in PREDECESSOR_STRATEGIES}
+    begin, seconds, made = time.monotonic(), 0, {}
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        cells = [pool.submit(cell, model, platform, *each) for model in models for platform in PLATFORMS for each in SWEEPS]
-        grown = [pool.submit(growth, what, value) for what, (_, values, _) in GROWTH.items() for value in values]
-        published = [pool.submit(predecessor, phase) for phase in PREDECESSOR_STRATEGIES]
-        for i, future in enumerate(cells + grown + published):
-            future.result()
-            print(f'{i + 1} of {len(cells + grown + published)} parts, {time.monotonic() - begin:.0f} s', file=sys.stderr)
-    write_csv(file, kept + [row for future in cells for row in future.result()])
-    write_csv(folder / 'growth.csv', [row for future in grown for row in future.result()])
-    write_csv(folder / 'predecessor.csv', [row for future in published for row in future.result()])
+        waiting = {pool.submit(rows_of, simulate, build, words): part for part, words in parts.items()}
+        for i, future in enumerate(concurrent.futures.as_completed(waiting)):
+            try:
+                made[waiting[future]], used = future.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+            seconds += used
+            print(f'{i + 1} of {len(parts)} parts, {time.monotonic() - begin:.0f} s; {seconds:.0f} s of a processor in all, with '
+                  'what was there', file=sys.stderr)
+    rows = [row for model in models for platform in PLATFORMS for phase, lengths, _ in SWEEPS for ranks in RANKS
+            for row in made['rows', model, platform, ranks, phase, lengths]]
+    write_csv(file, sorted(kept + rows, key=lambda row: MODELS.index(row['model'])))
+    write_csv(folder / 'growth.csv', [{'what': part[1], 'value': part[2], **row} for part in parts if part[0] == 'growth' for row in made[part]])
+    write_csv(folder / 'predecessor.csv', [row for part in parts if part[0] == 'predecessor' for row in made[part]])
 
 
 def read_csv(file):
