@@ -24,6 +24,7 @@ LARGE = 4 << 20  # bytes that show what a link carries
 SMALL = 256      # bytes that show how long a message takes
 # A rank with a core of its own asks for a millisecond (comm/await.hpp), and on a host of the lab it thinks that it has one.
 PATIENCE = 1e-3
+DISTURBED = 2  # times as long as another repetition: one that took longer was disturbed, and another is measured in its place
 MESSAGE_US = 2.0  # of either rank, within what a small message takes
 
 
@@ -141,6 +142,23 @@ def keys_of(repetitions):
             *((mbit, hosts, strategy, i) for mbit in MBITS for i in range(repetitions) for hosts in HOSTS for strategy in STRATEGIES)]
 
 
+def is_disturbed(rounds):
+    return max(rounds) > DISTURBED * min(rounds)
+
+
+def rounds_of(notes, cell, phase, repetitions):
+    """Seconds of a cell's repetitions. Of a disturbed one the slowest does not count, once another is there for it."""
+    rounds = [notes.found[(*cell, i)][phase][0] for i in range(repetitions + 1) if (*cell, i) in notes.found]
+    return sorted(rounds)[:-1] if len(rounds) > repetitions and is_disturbed(rounds) else rounds
+
+
+def once_more(notes, repetitions):
+    """Keys of what is to be measured in place of repetitions that were disturbed."""
+    cells = itertools.product(MBITS, HOSTS, STRATEGIES)
+    return [(*cell, repetitions) for cell in cells if (*cell, repetitions) not in notes.found and
+            any(is_disturbed(rounds_of(notes, cell, phase, repetitions)) for phase in PHASES)]
+
+
 def measure_all(simulate, build, notes, model, prompt_len, gen_len, repetitions):
     """Everything that is not in the notes yet."""
     build = pathlib.Path(build)
@@ -159,6 +177,8 @@ def measure_all(simulate, build, notes, model, prompt_len, gen_len, repetitions)
             return phases(launched([*lab.mpiexec(hosts), *benchmark(tools, model, strategy, prompt_len, gen_len)]))
 
         for key in keys_of(repetitions):
+            notes.get(key, lambda: measure(key))
+        for key in once_more(notes, repetitions):
             notes.get(key, lambda: measure(key))
     finally:
         lab.down()
@@ -223,7 +243,7 @@ def validate(simulate, build, preset, layers, prompt_len, gen_len, file, repetit
     with tempfile.TemporaryDirectory(prefix='tessera-validate-') as name:
         folder = pathlib.Path(name)
         notes = Notes(file if file else folder / 'measured.jsonl')
-        if any(key not in notes.found for key in keys_of(repetitions)):
+        if any(key not in notes.found for key in keys_of(repetitions)) or once_more(notes, repetitions):
             model = str(folder / 'model')
             output([str(pathlib.Path(build) / 'tools' / 'tessera'), 'make-model', '--preset', preset, '--layers', str(layers), '--out', model])
             measure_all(simulate, build, notes, model, prompt_len, gen_len, repetitions)
@@ -232,7 +252,7 @@ def validate(simulate, build, preset, layers, prompt_len, gen_len, file, repetit
         for mbit, hosts, phase in itertools.product(MBITS, HOSTS, PHASES):
             cell, measured = {}, {}
             for strategy in STRATEGIES:
-                measured[strategy] = rounds = [notes.found[mbit, hosts, strategy, i][phase][0] for i in range(repetitions)]
+                measured[strategy] = rounds = rounds_of(notes, (mbit, hosts, strategy), phase, repetitions)
                 real = statistics.median(rounds)
                 here = simulated(simulate, build, folder, machine, platform_of(notes, hosts, mbit), preset, layers, strategy, phase,
                                  prompt_len, gen_len)
