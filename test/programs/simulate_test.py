@@ -49,6 +49,11 @@ first, again, all_layers = rows(*one), rows(*one), rows(*one, '--simulated-layer
 check('two runs are the same', first == again)
 few, whole = first[0]['seconds_median'], all_layers[0]['seconds_median']
 check('layers that are left out are like those that are simulated', abs(few / whole - 1) < 1e-3, few, whole)
+token = ['--model-preset', 'qwen3-0.6b', '--platform', '10gbe', '--ranks', '16', '--strategy', 'sequence:Nxheadwise:4', '--phase', 'decode',
+         '--prompt-len', '1000', '--simulated-layers']
+few, whole = rows(*token, '2')[0], rows(*token, '0')[0]
+for part in ['seconds_median', 'seconds_compute', 'seconds_communication']:
+    check(f'of two layers follow those of all: {part}', abs(few[part] / whole[part] - 1) < 5e-3, few[part], whole[part])
 
 # Twice the bandwidth of a network that is all that counts: half the time.
 allreduce = 2 * 2 * 7 / 8 * 512 * 1024 * 4 * 28  # bytes that leave a rank: slices out and in, two sums in each of 28 layers
@@ -56,6 +61,41 @@ home = rows('--model-preset', 'qwen3-0.6b', '--platform', 'home', '--ranks', '8'
 wire = allreduce / (0.94e9 / 8)
 check('what travels takes its bytes over the bandwidth, and some latency',
       wire <= home['seconds_communication'] <= 1.2 * wire + 28 * 2 * 12 * 3e-4, home['seconds_communication'], wire)
+
+# What a platform and a machine say counts: latencies, what a message keeps a rank busy for, links within a machine, machines
+# that differ, and how fast one thread adds what has come.
+layers, hidden = 28, 1024
+with tempfile.TemporaryDirectory() as folder:
+    def run(phase, network, ranks=8, machine='zen4-16', **more):
+        platform = os.path.join(folder, 'platform.json')
+        with open(platform, 'w') as out:
+            json.dump({'name': 'lab', 'nodes': ranks, 'network': {'topology': 'switch', 'gbit': 10, 'us': 10, **network}, **more}, out)
+        return rows('--model-preset', 'qwen3-0.6b', '--platform', platform, '--machine', machine, '--ranks', str(ranks), '--phase', phase,
+                    '--prompt-len', '512')[0]['seconds_median']
+    near = run('decode', {})
+    sums = 2 * layers  # of a row: each waits for a latency at least, and for seven at most
+    slower = run('decode', {'us': 110}) - near
+    check('a sum waits for latencies', sums * 100e-6 <= slower <= 1.1 * 7 * sums * 100e-6, slower)
+    slower = run('decode', {'message_us': 5.5}) - near
+    check('a message keeps both ranks busy', 2 * sums * 5e-6 <= slower <= 1.1 * 2 * 7 * sums * 5e-6, slower)
+    prompt = run('prefill', {}, ranks=2)
+    within = run('prefill', {}, ranks=2, ranks_per_node=2, inside={'gbit': 160, 'us': 1})
+    wire = 2 * layers * 512 * hidden * 4 / (0.94e10 / 8)  # of two ranks each sends half a sum twice
+    check('ranks of a machine have its inner link', 0.8 * wire < prompt - within < 1.1 * wire, prompt - within, wire)
+    for kind, name in [('kernels', 'avx512.json'), ('machines', 'zen4-16.json')]:
+        os.mkdir(os.path.join(folder, kind))
+        shutil.copy(os.path.join(root, 'tools/simulated', kind, name), os.path.join(folder, kind, name))
+    file = os.path.join(folder, 'machines', 'zen4-16.json')
+    with open(file) as source:
+        machine = json.load(source)
+    fast = machine['copy']
+    for name, factor, bound in [('copy', 0.1, layers * 2 * 4.5 * 512 / 8 * hidden * 4 * 9 / fast), ('memory', 0.1, 0), ('flops', 0.1, 0)]:
+        with open(file, 'w') as out:
+            json.dump({**machine, name: machine[name] * factor}, out)
+        slower = run('prefill', {}, machine=file) - run('prefill', {})
+        check(f'a machine of less {name} takes longer', slower > bound, slower, bound)
+    both = run('prefill', {}, machine='zen4-16,zen4-8')
+    check('of machines that differ the slower one counts', run('prefill', {}) < both < 1.01 * run('prefill', {}, machine='zen4-8'), both)
 
 # The examples' own text, on ranks and kernels that are simulated: their seconds are simulated ones.
 for program in ['example_generate', 'example_qwen3_prefill']:
