@@ -50,15 +50,17 @@ TEST_CASE("messages that wait for one another are counted as latencies") {
     return wire_cost(kind, bytes, ranks).rounds;
   };
   for (const auto& [ranks, doubled] : {std::pair{1, 0}, {2, 1}, {3, 2}, {4, 2}, {5, 3}, {8, 3}}) {
-    CHECK(rounds(Collective::allgather, 1 << 20, ranks) == doubled);
+    CHECK(rounds(Collective::allgather, 64 << 10, ranks) == doubled);
+    CHECK(rounds(Collective::allgather, 1 << 20, ranks) == ranks - 1);
     CHECK(rounds(Collective::allreduce, 256, ranks) == doubled);
     CHECK(rounds(Collective::allreduce, 33 << 10, ranks) == (ranks == 1 ? 0 : 1 + doubled));
     CHECK(rounds(Collective::alltoall, 1 << 20, ranks) == (ranks == 1 ? 0 : 1));
   }
   CHECK(rounds(Collective::allgather, 0, 4) == 0);
-  // Two rounds of eight ranks, twice for slices and sums; more bytes at once, or doubled.
+  // Two rounds of eight ranks, twice for slices and sums; more bytes doubled, or around a ring.
   CHECK((rounds(Collective::allreduce, 256, 64) == 2 && rounds(Collective::allreduce, 33 << 10, 64) == 4));
-  CHECK((rounds(Collective::allgather, 1 << 20, 64) == 6 && rounds(Collective::allreduce, 1 << 20, 64) == 7));
+  CHECK((rounds(Collective::allgather, 500 << 10, 64) == 6 && rounds(Collective::allgather, 512 << 10, 64) == 63));
+  CHECK((rounds(Collective::allgather, 500 << 10, 6) == 5 && rounds(Collective::allreduce, 1 << 20, 64) == 64));
   // One move sends (P-1)(P-2)/P times the bytes more than two: up to 32 KiB.
   CHECK((is_one_move(32 << 10, 2) && !is_one_move((32 << 10) + 4, 2)));
   CHECK((is_one_move(21844, 4) && !is_one_move(21848, 4)));

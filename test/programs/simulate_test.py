@@ -62,6 +62,11 @@ wire = allreduce / (0.94e9 / 8)
 check('what travels takes its bytes over the bandwidth, and some latency',
       wire <= home['seconds_communication'] <= 1.2 * wire + 28 * 2 * 12 * 3e-4, home['seconds_communication'], wire)
 
+# The planner knows how many messages of a large gather wait for one another.
+ring = rows('--model-preset', 'qwen3-8b', '--platform', '10gbe', '--ranks', '32', '--strategy', 'sequence', '--prompt-len', '512', '--plan')[0]
+check('what is planned of a gather among many is near what is simulated', abs(ring['planned_seconds'] / ring['seconds_median'] - 1) < 0.15,
+      ring['planned_seconds'], ring['seconds_median'])
+
 # What a platform and a machine say counts: latencies, what a message keeps a rank busy for, links within a machine, machines
 # that differ, and how fast one thread adds what has come.
 layers, hidden = 28, 1024

@@ -63,10 +63,17 @@ struct WireCost {
          weight(deal_in_rounds(bytes, ranks)) < weight(deal_at_once(bytes, ranks));
 }
 
+/// Messages that follow each other in a transport's own gather of `bytes` in all. As MPICH and Open MPI do it, ranks
+/// double what they have; of much, parts go around a ring, in which every message waits for the one before.
+[[nodiscard]] constexpr index_t rounds_of_gather(index_t bytes, index_t ranks) {
+  const bool even = (index_t{1} << doublings(ranks)) == ranks;
+  return bytes < (even ? 512 << 10 : 80 << 10) ? doublings(ranks) : ranks - 1;  // MPICH's limits
+}
+
 /// Every rank has a part of `bytes` and gets all of them.
 [[nodiscard]] constexpr WireCost gather_cost(index_t bytes, index_t ranks) {
   const index_t others = ranks - 1;
-  if (!travels_in_rounds(bytes, ranks)) return {bytes * others / ranks, others, doublings(ranks)};
+  if (!travels_in_rounds(bytes, ranks)) return {bytes * others / ranks, others, rounds_of_gather(bytes, ranks)};
   const Rounds rounds = Rounds::among(ranks);
   return {bytes * others / ranks, rounds.messages(), rounds.count};
 }
