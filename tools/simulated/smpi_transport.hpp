@@ -5,6 +5,7 @@
 #include <smpi/smpi.h>
 
 #include <algorithm>
+#include <climits>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -133,8 +134,13 @@ class SmpiTransport {
     // Every rank's part leaves it once, or is handed on as often: what comes in is all but one's own.
     Waiting waiting(2 * static_cast<index_t>(all.size() - mine.size()));
     if (is_nowhere(static_cast<index_t>(all.size()))) {
-      for (const index_t count : counts) sizes.push_back(floats(count)), begins.push_back(0);
-      check(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_FLOAT, nowhere(), sizes.data(), begins.data(), MPI_FLOAT, comm_));
+      // Bytes as Mpi gathers them, for SMPI holds the number of elements against MPICH's limits in bytes; floats of
+      // more than an int counts.
+      const bool much = static_cast<index_t>(all.size()) > INT_MAX;
+      const MPI_Datatype type = much ? MPI_FLOAT : MPI_BYTE;
+      for (const index_t count : counts)
+        sizes.push_back(much ? floats(count) : static_cast<int>(count)), begins.push_back(0);
+      check(MPI_Allgatherv(MPI_IN_PLACE, 0, type, nowhere(), sizes.data(), begins.data(), type, comm_));
       waiting.end();
       return {};
     }
