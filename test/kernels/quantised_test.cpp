@@ -125,6 +125,38 @@ TEMPLATE_LIST_TEST_CASE("blocks of columns of weights give the products with tho
   hold(Int4Blocks{});
 }
 
+TEMPLATE_LIST_TEST_CASE("gate and up of rows that begin within a group meet row by row", "[gemm]",
+                        BackendsOfEachWidth) {
+  using B = TestType;
+  std::mt19937 random(11);
+  constexpr index_t rows = 150, cols = 96;
+  const BlockWeight gate(Int8Blocks{}, random_floats(rows * cols, random), rows, cols);
+  const BlockWeight up(Int4Blocks{}, random_floats(rows * cols, random), rows, cols);
+  const std::vector<float> x = random_floats(9 * cols, random);
+  // A block of gate and up begins anywhere in a group, and not both at the same place.
+  const Range of_gate{5, 130}, of_up{18, 143};
+  for (const index_t tokens : {1, 9}) {
+    const auto gates = integer_product<B>(x.data(), tokens, cols, gate.view.row_range(of_gate), 1);
+    const auto ups = integer_product<B>(x.data(), tokens, cols, up.view.row_range(of_up), 1);
+    std::vector<float> out(gates.size());
+    Team team(3);
+    team.run([&](Worker& worker) {
+      const auto product_at = [&](index_t) {
+        return Product{{{gate.view.row_range(of_gate), up.view.row_range(of_up)}, 2},
+                       nullptr,
+                       {out.data(), tokens, of_gate.size()}};
+      };
+      multiply_int8<B>(worker, {x.data(), tokens, cols}, product_at, 1, Shares{of_gate.size()});
+    });
+    double worst = 0;
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      const double g = gates[i], expected = g / (1 + std::exp(-g)) * ups[i];
+      worst = std::max(worst, std::abs(out[i] - expected) / (8 * unit_roundoff * (std::abs(g * ups[i]) + 1e-30)));
+    }
+    CHECK(worst <= 1);
+  }
+}
+
 TEMPLATE_LIST_TEST_CASE("sums at the extremes of 8 bits do not saturate", "[gemm]", BackendsOfEachWidth) {
   constexpr index_t cols = 96;
   // Every weight and every activation at one end of its range or the other, in all combinations of neighbours.

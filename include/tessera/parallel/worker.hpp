@@ -120,7 +120,8 @@ class Worker {
     barrier();
   }
 
-  /// Memory of this worker alone, aligned to a page. Its contents are lost by the next call, so a kernel asks once.
+  /// Memory of this worker alone, aligned to a cache line. Its contents are lost by the next call, so a kernel asks
+  /// once.
   template <class T>
   [[nodiscard]] T* scratch(index_t size) {
     return team_->members[static_cast<std::size_t>(index_)].scratch.template get<T>(size);
