@@ -253,12 +253,13 @@ def draw(rows, growth, folder):
     import matplotlib
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
     plt.rcParams.update({'font.family': 'DejaVu Sans', 'svg.hashsalt': 'tessera', 'svg.fonttype': 'none'})
     colors = {name: f'C{i}' for i, name in enumerate(PREFILL)}
     panels = [(phase, int(n), names) for phase, lengths, names in SWEEPS for n in lengths.split(',')]
 
-    def save(fig, name):
-        fig.tight_layout()
+    def save(fig, name, legend=0):
+        fig.tight_layout(rect=(0, legend, 1, 1))
         fig.savefig(folder / f'{name}.svg', metadata={'Date': None})
         plt.close(fig)
 
@@ -275,6 +276,9 @@ def draw(rows, growth, folder):
                     axis.plot(*zip(*here), marker='o', markersize=3, color=colors[name], label=name)
             axis.set_xscale('log', base=2)
             axis.set_yscale('log')
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
+            axis.yaxis.set_minor_formatter(NullFormatter())
             axis.set_xticks(RANKS, map(str, RANKS))
             axis.set_title(f'{phase}, {length} tokens', fontsize=10)
             axis.grid(True, alpha=0.3)
@@ -282,9 +286,10 @@ def draw(rows, growth, folder):
             axis.set_xlabel('ranks')
         for axis in axes[:, 0]:
             axis.set_ylabel('tokens per second')
-        axes[0][0].legend(fontsize=7, frameon=False)
+        lines = {line.get_label(): line for axis in axes.flat for line in axis.get_lines()}
+        fig.legend(lines.values(), lines.keys(), loc='lower center', ncols=5, fontsize=8, frameon=False)
         fig.suptitle(f'{NAMES[model]} on {platform}, simulated')
-        save(fig, f'{platform}-{model}')
+        save(fig, f'{platform}-{model}', legend=0.06)
 
     fig, axes = plt.subplots(1, 3, figsize=(12, 4))
     for axis, what in zip(axes, GROWTH):
