@@ -183,21 +183,12 @@ void add_ratios(int threads) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  benchmark::Initialize(&argc, argv);
-  CLI::App app("attention_bench: attention alone, as a share of the machine's limits");
-  const bench::CommonOptions options(app);
-  CLI11_PARSE(app, argc, argv);
-  try {
-    const Buffer<float> memory = bench::measure_peaks(options);
-    for (const int threads : options.threads) {
-      add_policy<OnlineSoftmax, Native>(threads, memory.span());
-      add_policy<StandardSoftmax, Native>(threads, memory.span());
-      add_ratios(threads);
-    }
-    benchmark::RunSpecifiedBenchmarks();
-  } catch (const Error& error) {
-    std::fprintf(stderr, "attention_bench: error: %s\n", error.what());
-    return 1;
-  }
-  return 0;
+  return bench::run(argc, argv, "attention_bench: attention alone, as a share of the machine's limits",
+                    [](const bench::CommonOptions& options, std::span<const float> memory) {
+                      for (const int threads : options.threads) {
+                        add_policy<OnlineSoftmax, Native>(threads, memory);
+                        add_policy<StandardSoftmax, Native>(threads, memory);
+                        add_ratios(threads);
+                      }
+                    });
 }

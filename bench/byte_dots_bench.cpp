@@ -3,7 +3,7 @@
 // for all tokens, or, for one token, as they are read. Compiled for AVX2 without VNNI, whatever the machine has. Run:
 // byte_dots_bench [--threads 1]
 //
-// Names are coordinates: byte_dots/<format>/tokens:<T>. One thread; the shape is that of a product of Qwen3-0.6B. With
+// Names are coordinates: byte_dots/<format>/tokens:<T>/threads:<N>. The shape is that of a product of Qwen3-0.6B. With
 // one token the weights come from memory, in turn from many copies. Both ways give the same bits, which is checked.
 // Counters are billions of products a second of both, and how many times as long 16 bits take.
 #include <cstdio>
@@ -120,16 +120,15 @@ template <BlockFormat F, int TOKENS, class Load>
     for (int v = 0; v < 2; ++v) B::store(sums + (token + t) * stride + v * B::width, sum[t][v]);
 }
 
-/// All rows and tokens through panels of some groups each.
+/// All tokens and some chunks of rows through panels in `panels`.
 template <BlockFormat F>
-void multiply_panels(const Weights<F>& weights, const Activations& x, std::vector<std::int16_t>& panels, float* sums) {
+void multiply_panels(const Weights<F>& weights, const Activations& x, Range chunks, std::int16_t* panels, float* sums) {
   const WeightView view = weights.view();
-  for (index_t first = 0; first < view.groups(); first += chunk_groups) {
-    for (index_t g = 0; g < chunk_groups; ++g)
-      widen<F>(view.group_integers(first + g), panels.data() + g * group_rows * cols);
+  for (index_t first = chunks.begin * chunk_groups; first < chunks.end * chunk_groups; first += chunk_groups) {
+    for (index_t g = 0; g < chunk_groups; ++g) widen<F>(view.group_integers(first + g), panels + g * group_rows * cols);
     for (index_t t = 0; t < x.bytes->rows; t += GroupShape<B>::tokens)
       for (index_t g = 0; g < chunk_groups; ++g) {
-        const std::int16_t* panel = panels.data() + g * group_rows * cols;
+        const std::int16_t* panel = panels + g * group_rows * cols;
         multiply_in_16_bits<F, GroupShape<B>::tokens>(
             [&](index_t pair, index_t half) {
               return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panel + (pair * 2 + half) * 16));
@@ -140,9 +139,9 @@ void multiply_panels(const Weights<F>& weights, const Activations& x, std::vecto
 }
 
 /// One token and weights in 8 bits, widened as they are read.
-void multiply_as_read(const Weights<Int8Blocks>& weights, const Activations& x, float* sums) {
+void multiply_as_read(const Weights<Int8Blocks>& weights, const Activations& x, Range chunks, float* sums) {
   const WeightView view = weights.view();
-  for (index_t g = 0; g < view.groups(); ++g) {
+  for (index_t g = chunks.begin * chunk_groups; g < chunks.end * chunk_groups; ++g) {
     const std::uint8_t* pairs = weights.pairs.data() + g * group_rows * cols;
     multiply_in_16_bits<Int8Blocks, 1>(
         [&](index_t pair, index_t half) {
@@ -176,42 +175,50 @@ std::vector<Weights<F>> random_weights(index_t copies) {
 }
 
 template <BlockFormat F>
-void compare(benchmark::State& state, index_t tokens) {
-  Team team(1);
+void compare(benchmark::State& state, index_t tokens, int threads) {
+  Team team(threads);
   std::vector<float> numbers(static_cast<std::size_t>(tokens * cols));
   std::minstd_rand random(2);
   std::normal_distribution<float> normal;
   for (float& x : numbers) x = normal(random);
   QuantisedActivations x;
-  team.run([&](Worker& worker) { x = quantise_activations<B>(worker, {numbers.data(), tokens, cols, cols}); });
+  team.run([&](Worker& worker) {
+    const auto rounded = quantise_activations<B>(worker, {numbers.data(), tokens, cols, cols});
+    if (worker.index() == 0) x = rounded;
+  });
   const Activations wide{{x.integers, x.integers + tokens * cols}, &x};
 
   const index_t copies = tokens > 1 ? 1 : ceil_div(4 * bench::last_cache_bytes(), rows * cols);
   const auto weights = random_weights<F>(copies);
-  std::vector<std::int16_t> panels(static_cast<std::size_t>(chunk_groups * group_rows * cols));
+  constexpr index_t panel_integers = chunk_groups * group_rows * cols;
+  std::vector<std::int16_t> panels(static_cast<std::size_t>(threads * panel_integers));
   std::vector<float> of_bytes(static_cast<std::size_t>(tokens * rows)), of_16_bits(of_bytes.size());
-  const auto in_bytes = [&](const Weights<F>& w) {
+  const auto in_bytes = [&](const Weights<F>& w, Range chunks, int) {
     const WeightView view = w.view();
-    for (index_t first = 0; first < view.groups(); first += chunk_groups)
-      multiply_groups<B, F>(x, view.row_range({first * group_rows, (first + chunk_groups) * group_rows}),
-                            of_bytes.data() + first * group_rows, rows);
+    constexpr index_t chunk = chunk_groups * group_rows;
+    for (index_t c = chunks.begin; c < chunks.end; ++c)
+      multiply_groups<B, F>(x, view.row_range({c * chunk, (c + 1) * chunk}), of_bytes.data() + c * chunk, rows);
   };
-  const auto in_16_bits = [&](const Weights<F>& w) {
+  const auto in_16_bits = [&](const Weights<F>& w, Range chunks, int worker) {
     if constexpr (F::dtype == DType::int8_blocks)
-      if (tokens == 1) return multiply_as_read(w, wide, of_16_bits.data());
-    multiply_panels<F>(w, wide, panels, of_16_bits.data());
+      if (tokens == 1) return multiply_as_read(w, wide, chunks, of_16_bits.data());
+    multiply_panels<F>(w, wide, chunks, panels.data() + worker * panel_integers, of_16_bits.data());
   };
-  in_bytes(weights[0]), in_16_bits(weights[0]);
+  const auto seconds_of = [&](const auto& multiply, std::span<const Weights<F>> all) {
+    return program::shortest(1, [&] {
+      team.run([&](Worker& worker) {
+        const Range chunks = worker.share(rows / group_rows / chunk_groups);
+        for (const Weights<F>& w : all) multiply(w, chunks, worker.index());
+      });
+    });
+  };
+  static_cast<void>(seconds_of(in_bytes, std::span(weights).first(1)) +
+                    seconds_of(in_16_bits, std::span(weights).first(1)));
   if (of_bytes != of_16_bits) return state.SkipWithError("the two ways differ");
 
   std::vector<double> bytes, bits, ratios;
-  const auto seconds_of = [&](const auto& multiply) {
-    return program::shortest(1, [&] {
-      for (const Weights<F>& w : weights) multiply(w);
-    });
-  };
   bench::median_seconds(state, [&] {
-    bytes.push_back(seconds_of(in_bytes)), bits.push_back(seconds_of(in_16_bits));
+    bytes.push_back(seconds_of(in_bytes, weights)), bits.push_back(seconds_of(in_16_bits, weights));
     ratios.push_back(bits.back() / bytes.back());
     return bytes.back() + bits.back();
   });
@@ -222,9 +229,9 @@ void compare(benchmark::State& state, index_t tokens) {
 }
 
 template <BlockFormat F>
-void add(index_t tokens) {
-  benchmark::RegisterBenchmark(concat("byte_dots/", F::name, "/tokens:", tokens).c_str(),
-                               [=](benchmark::State& state) { compare<F>(state, tokens); })
+void add(index_t tokens, int threads) {
+  benchmark::RegisterBenchmark(concat("byte_dots/", F::name, "/tokens:", tokens, "/threads:", threads).c_str(),
+                               [=](benchmark::State& state) { compare<F>(state, tokens, threads); })
       ->UseManualTime()
       ->Unit(benchmark::kMicrosecond);
 }
@@ -232,21 +239,14 @@ void add(index_t tokens) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  benchmark::Initialize(&argc, argv);
-  CLI::App app("byte_dots_bench: vpmaddubsw against vpmaddwd of widened weights, in turn");
-  const bench::CommonOptions options(app);
-  CLI11_PARSE(app, argc, argv);
-  try {
-    static_cast<void>(bench::measure_peaks(options));
-    add<Int8Blocks>(1);
-    for (const index_t tokens : {16, 128, 512}) {
-      add<Int8Blocks>(tokens);
-      add<Int4Blocks>(tokens);
-    }
-    benchmark::RunSpecifiedBenchmarks();
-  } catch (const Error& error) {
-    std::fprintf(stderr, "byte_dots_bench: error: %s\n", error.what());
-    return 1;
-  }
-  return 0;
+  return bench::run(argc, argv, "byte_dots_bench: vpmaddubsw against vpmaddwd of widened weights, in turn",
+                    [](const bench::CommonOptions& options, std::span<const float>) {
+                      for (const int threads : options.threads) {
+                        add<Int8Blocks>(1, threads);
+                        for (const index_t tokens : {16, 128, 512}) {
+                          add<Int8Blocks>(tokens, threads);
+                          add<Int4Blocks>(tokens, threads);
+                        }
+                      }
+                    });
 }

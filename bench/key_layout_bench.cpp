@@ -228,25 +228,17 @@ void add_format(int threads) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  benchmark::Initialize(&argc, argv);
-  CLI::App app("key_layout_bench: a row for each key against blocks of keys, in turn");
-  const bench::CommonOptions options(app);
-  CLI11_PARSE(app, argc, argv);
-  try {
-    static_cast<void>(bench::measure_peaks(options));
-    benchmark::RegisterBenchmark(concat("key_layout/f32/queries:", detail::AttentionTile<B>::panel, "/prefill").c_str(),
-                                 prefill)
-        ->UseManualTime()
-        ->Unit(benchmark::kMicrosecond);
-    for (const int threads : options.threads) {
-      add_format<F32Heads>(threads);
-      add_format<Bf16Heads>(threads);
-      add_format<Int8Heads>(threads);
-    }
-    benchmark::RunSpecifiedBenchmarks();
-  } catch (const Error& error) {
-    std::fprintf(stderr, "key_layout_bench: error: %s\n", error.what());
-    return 1;
-  }
-  return 0;
+  return bench::run(argc, argv, "key_layout_bench: a row for each key against blocks of keys, in turn",
+                    [](const bench::CommonOptions& options, std::span<const float>) {
+                      benchmark::RegisterBenchmark(
+                          concat("key_layout/f32/queries:", detail::AttentionTile<B>::panel, "/prefill").c_str(),
+                          prefill)
+                          ->UseManualTime()
+                          ->Unit(benchmark::kMicrosecond);
+                      for (const int threads : options.threads) {
+                        add_format<F32Heads>(threads);
+                        add_format<Bf16Heads>(threads);
+                        add_format<Int8Heads>(threads);
+                      }
+                    });
 }

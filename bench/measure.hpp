@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <initializer_list>
 #include <map>
 #include <span>
@@ -126,6 +127,25 @@ inline Buffer<float> measure_peaks(const CommonOptions& options) {
   Buffer<float> memory(bytes / static_cast<index_t>(sizeof(float)));
   std::fill_n(memory.data(), memory.size(), 1.0F);
   return memory;
+}
+
+/// A program of benchmarks: `add(options, memory)` registers them once the machine's limits are known; `memory` is to
+/// be read. `text` says what it does, behind its name and a colon. Returns the exit status.
+template <class Add>
+int run(int argc, char** argv, const std::string& text, Add&& add) {
+  benchmark::Initialize(&argc, argv);
+  CLI::App app(text);
+  const CommonOptions options(app);
+  CLI11_PARSE(app, argc, argv);
+  try {
+    const Buffer<float> memory = measure_peaks(options);
+    add(options, memory.span());
+    benchmark::RunSpecifiedBenchmarks();
+  } catch (const Error& error) {
+    std::fprintf(stderr, "%s: error: %s\n", text.substr(0, text.find(':')).c_str(), error.what());
+    return 1;
+  }
+  return 0;
 }
 
 }  // namespace tessera::bench

@@ -16,6 +16,9 @@ namespace tessera::program {
 
 namespace {
 
+// As comm/launcher.hpp has them. Of its own: the linker may keep an inline function of a unit that was compiled for
+// more than this processor has.
+
 /// The first of these variables of the environment; `none` where no launcher has set one.
 int number_of(std::initializer_list<const char*> names, int none) {
   for (const char* name : names)

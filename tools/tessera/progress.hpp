@@ -60,7 +60,7 @@ class Progress {
     if (now - shown_ < interval) return;
     shown_ = now;
     drawn_ = true;
-    const auto done = static_cast<double>(std::min(done_.load(), total_));  // an estimate may run ahead
+    const auto done = static_cast<double>(done_.load());
     const auto total = static_cast<double>(std::max<index_t>(total_, 1));
     const double rate = now > 0 ? done / now : 0;
     const std::string figures = fmt::format(

@@ -38,12 +38,14 @@ class SharedWord {
     const Offer& first =
         *std::find_if(all.begin(), all.end(), [&](const Offer& offer) { return offer.machine == mine.machine; });
     SharedSegment of_first;
-    if (first.cookie != mine.cookie) try {
+    if (first.cookie != mine.cookie) {
+      try {
         SharedSegment found(first.process, first.file, sizeof(Place));
         // Where processes are numbered anew (containers), another one's file may be found in its place.
         if (reinterpret_cast<const Place*>(found.data())->cookie == first.cookie) of_first = std::move(found);
-      } catch (const Error&) {
+      } catch (const Error&) {  // a word of its own, then
       }
+    }
     comm.barrier();  // all have opened it
     if (of_first.data() != nullptr) segment = std::move(of_first);
     segment.close_file();

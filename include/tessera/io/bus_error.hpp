@@ -38,8 +38,8 @@ inline void on_bus_error(int number, siginfo_t* info, void*) {
     ::signal(number, SIG_DFL);
     return;
   }
-  if (bus_error_word->exchange(1) !=
-      0) {  // another thread or process is writing the sentence, and ends the job with it
+  if (bus_error_word->exchange(1) != 0) {
+    // Another thread or process is writing the sentence, and ends the job with it.
     ::sleep(1);
     ::_exit(1);
   }

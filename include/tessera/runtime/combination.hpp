@@ -18,7 +18,7 @@ struct Combination {
   std::string_view backend;
   ShardingArithmetic arithmetic;  ///< of the sharding
   std::unique_ptr<AnyModel> (*make)(Communicator, ModelConfig, ModelWeights, TransformerOptions);
-  bool states_merge = true;  ///< those of the softmax: Limits wants to know it where memory is planned
+  bool states_merge;  ///< those of the softmax: Limits wants to know it where memory is planned
 
   /// Whether its ranks form a mesh of two dimensions, and want TransformerOptions::inner.
   [[nodiscard]] bool is_hybrid() const { return sharding.find(" x ") != std::string_view::npos; }
