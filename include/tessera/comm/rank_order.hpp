@@ -104,9 +104,9 @@ class RankOrderOperations final : public Operations {
   [[nodiscard]] int start_deal(std::span<const std::byte> send, std::span<const index_t> counts,
                                std::span<std::byte> receive) override {
     check_counts("deal", rank_, size_, counts, static_cast<index_t>(send.size()));
-    const auto [id, op] = claim(Collective::deal, static_cast<index_t>(send.size()));
     require(static_cast<index_t>(receive.size()) == counts[at(rank_)] * size_, "deal: expected room for ",
             counts[at(rank_)], " bytes of each of ", size_, " ranks, found ", receive.size());
+    const auto [id, op] = claim(Collective::deal, static_cast<index_t>(send.size()));
     op.counts.assign(counts.begin(), counts.end());
     return begin(id, Stage::moving, deal(op, send, receive));
   }
