@@ -62,15 +62,11 @@ class HierarchicalOperations final : public Operations {
   }
   [[nodiscard]] int start_alltoall(std::span<const std::byte> send, std::span<const index_t> send_counts,
                                    std::span<std::byte> receive, std::span<const index_t> receive_counts) override {
-    const auto [id, op] = claim(Collective::alltoall);
-    op.pending = all_.start_alltoall<std::byte>(send, send_counts, receive, receive_counts);
-    return id;
+    return keep(Collective::alltoall, all_.start_alltoall<std::byte>(send, send_counts, receive, receive_counts));
   }
   [[nodiscard]] int start_deal(std::span<const std::byte> send, std::span<const index_t> counts,
                                std::span<std::byte> receive) override {
-    const auto [id, op] = claim(Collective::deal);
-    op.pending = {all_.operations(), all_.operations()->start_deal(send, counts, receive)};
-    return id;
+    return keep(Collective::deal, {all_.operations(), all_.operations()->start_deal(send, counts, receive)});
   }
   [[nodiscard]] int start_broadcast(std::span<std::byte> data, int root) override {
     require(0 <= root && root < size(), "broadcast: expected a root in [0, ", size(), "), found ", root);
@@ -82,17 +78,16 @@ class HierarchicalOperations final : public Operations {
                                    int source) override {
     require(no_rank <= dest && dest < size(), "exchange: expected a destination in [0, ", size(), "), found ", dest);
     require(no_rank <= source && source < size(), "exchange: expected a source in [0, ", size(), "), found ", source);
-    const auto [id, op] = claim(Collective::exchange);
     const Range here = levels_.here();
     const auto near = [&](int r) { return here.contains(r); };
     const auto local = [&](int r) { return near(r) ? r - static_cast<int>(here.begin) : no_rank; };
     const auto far = [&](int r) { return near(r) ? no_rank : r; };
-    op.pending = all_.start_exchange<std::byte>(send.first(near(dest) ? 0 : send.size()), far(dest),
-                                                receive.first(near(source) ? 0 : receive.size()), far(source));
-    op.pending_here =
-        levels_.local().start_exchange<std::byte>(send.first(near(dest) ? send.size() : 0), local(dest),
-                                                  receive.first(near(source) ? receive.size() : 0), local(source));
-    return id;
+    Pending there = all_.start_exchange<std::byte>(send.first(near(dest) ? 0 : send.size()), far(dest),
+                                                   receive.first(near(source) ? 0 : receive.size()), far(source));
+    return keep(Collective::exchange, std::move(there),
+                levels_.local().start_exchange<std::byte>(send.first(near(dest) ? send.size() : 0), local(dest),
+                                                          receive.first(near(source) ? receive.size() : 0),
+                                                          local(source)));
   }
   [[nodiscard]] int start_barrier() override { return claim(Collective::barrier).id; }
 
@@ -136,6 +131,13 @@ class HierarchicalOperations final : public Operations {
     const auto claimed = operations_.claim();
     claimed.operation.kind = kind;
     return claimed;
+  }
+
+  /// An operation that others have started: they may refuse it, so it takes its place afterwards.
+  [[nodiscard]] int keep(Collective kind, Pending pending, Pending pending_here = {}) {
+    const auto [id, op] = claim(kind);
+    op.pending = std::move(pending), op.pending_here = std::move(pending_here);
+    return id;
   }
 
   Communicator all_;
