@@ -7,6 +7,7 @@
 #include <tessera/comm/agree.hpp>
 #include <tessera/comm/loopback.hpp>
 #include <tessera/io/hf_config.hpp>
+#include <tessera/io/safetensors_writer.hpp>
 #include <tessera/runtime/load_weights.hpp>
 
 #include "../../tools/tessera/commands.hpp"
@@ -73,7 +74,31 @@ index_t files_of_weights(const fs::path& folder) {
   return count;
 }
 
+/// `file` anew, with the tensor `name` as `other` has it, which is not in blocks.
+void replace_blocks(const fs::path& file, const std::string& name, const fs::path& other) {
+  const Safetensors from(file), stored(other);
+  std::vector<const TensorInfo*> sources;
+  for (const TensorInfo& tensor : from.tensors())
+    if (tensor.name != name + "_scale") sources.push_back(tensor.name == name ? &stored.at(name) : &tensor);
+  std::vector<TensorSpec> specs;
+  for (const TensorInfo* tensor : sources) specs.push_back({tensor->name, tensor->dtype, tensor->shape});
+  SafetensorsWriter writer(file, specs, from.metadata());
+  for (std::size_t i = 0; i < sources.size(); ++i) writer.write(i, 0, sources[i]->data, sources[i]->bytes);
+  writer.finish();
+}
+
 }  // namespace
+
+TEST_CASE("a gate in blocks beside an up_proj as stored is refused when the weights are loaded") {
+  const test::TempFolder folder;
+  const fs::path out = folder / "out";
+  quantize({demo_folder, "--format", "int8", "--out", out.string(), "--shard-size", "1"});
+  const std::string mlp = "model.layers.1.mlp.";
+  replace_blocks(out / "model.safetensors", mlp + "up_proj.weight", fs::path(demo_folder) / "model.safetensors");
+  CHECK(error_of([&] { (void)load_weights(Checkpoint::open(out), read_config(out)); }) ==
+        mlp + "gate_proj.weight is int8 and " + mlp +
+            "up_proj.weight bf16: expected both in blocks or both as stored, for they are multiplied together");
+}
 
 TEST_CASE("quantize writes the blocks that converting at load makes, in one file or in many") {
   const test::TempFolder folder;

@@ -48,12 +48,6 @@ void multiply(Worker& worker, ConstActivations x, const ProductAt& product_at, i
 
 }  // namespace detail
 
-/// Whether one kernel multiplies with both.
-[[nodiscard]] inline bool same_kind(const WeightView& a, const WeightView& b) {
-  return is_blocks(a.dtype) == is_blocks(b.dtype) && a.arithmetic == b.arithmetic &&
-         (a.arithmetic != Arithmetic::bf16 || a.dtype == b.dtype);
-}
-
 /// Collective. out = x weight^T + bias for several weights of one input: x [T, K], weight [N, K], out [T, N]. Inputs
 /// are complete on entry; the results are visible to all workers on return. No output overlaps an input. A result
 /// depends on the shapes only, not on the number of workers.

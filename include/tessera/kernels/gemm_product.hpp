@@ -7,6 +7,12 @@
 
 namespace tessera {
 
+/// Whether one kernel multiplies with both.
+[[nodiscard]] inline bool same_kind(const WeightView& a, const WeightView& b) {
+  return is_blocks(a.dtype) == is_blocks(b.dtype) && a.arithmetic == b.arithmetic &&
+         (a.arithmetic != Arithmetic::bf16 || a.dtype == b.dtype);
+}
+
 /// Rows of one or two weights (gate and up) that are multiplied together: their sums go to one epilogue.
 struct RowBlock {
   std::array<WeightView, 2> pieces;

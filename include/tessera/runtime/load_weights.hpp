@@ -9,6 +9,7 @@
 #include <tessera/comm/agree.hpp>
 #include <tessera/core/families.hpp>
 #include <tessera/io/checkpoint.hpp>
+#include <tessera/kernels/gemm_product.hpp>
 #include <tessera/models/weights.hpp>
 #include <tessera/runtime/weight_formats.hpp>
 
@@ -76,6 +77,9 @@ struct LoadedStorage final : WeightStorage {
   w.post_attention_norm = from.vector(prefix + "post_attention_layernorm.weight", config.hidden);
   w.gate_proj = from.weight(mlp + "gate_proj.weight", config.intermediate, config.hidden);
   w.up_proj = from.weight(mlp + "up_proj.weight", config.intermediate, config.hidden);
+  require(same_kind(w.gate_proj, w.up_proj), mlp, "gate_proj.weight is ", name_of(w.gate_proj.dtype), " and ", mlp,
+          "up_proj.weight ", name_of(w.up_proj.dtype),
+          ": expected both in blocks or both as stored, for they are multiplied together");
   w.down_proj = from.weight(mlp + "down_proj.weight", config.hidden, config.intermediate);
   return w;
 }
