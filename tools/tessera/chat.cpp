@@ -61,7 +61,7 @@ class Chat {
     if (!ready) return end();
     if (!quiet_) fmt::print(stderr, "{}\n{}", (*ready)["ready"].get<std::string>(), terminal_ ? help : "");
     const std::unique_ptr<LineReader> reader = make_line_reader();
-    const auto interrupted = [this] { return signals_.pending() != 0; };
+    const auto interrupted = [this] { return signals_.pending() != 0 || job_.ends_unasked(); };
     std::string message;
     for (;;) {
       TypedLine typed = reader->read(message.empty() ? "> " : "... ", interrupted);
@@ -71,7 +71,9 @@ class Chat {
       }
       if (typed.kind == TypedLine::interrupted) {
         fmt::print("\n");
-        if (signals_.pending() != SIGINT || (typed.line.empty() && message.empty())) break;
+        while (job_.ended() && next_event(false)) {  // the launcher's last words
+        }
+        if (job_.ended() || signals_.pending() != SIGINT || (typed.line.empty() && message.empty())) break;
         signals_.forget();
         message.clear();
         continue;

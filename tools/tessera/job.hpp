@@ -82,17 +82,19 @@ class Job {
         held_.erase(0, end + 1);
         return line;
       }
-      pollfd output{from_, POLLIN, 0};
-      if (ended_ || ::poll(&output, 1, static_cast<int>(patience.count())) <= 0) return std::nullopt;
-      char bytes[65536];
-      const ssize_t n = ::read(from_, bytes, sizeof bytes);
-      ended_ = n == 0;
-      if (n > 0) held_.append(bytes, static_cast<std::size_t>(n));
+      if (!fetch(patience)) return std::nullopt;
     }
   }
 
-  /// Whether the job has closed its output, and all of it was received.
+  /// Whether the job has closed its output, as far as receive() and ends_unasked() have looked.
   [[nodiscard]] bool ended() const { return ended_; }
+
+  /// Whether the job has closed its output while nobody waited for it; what it said before is kept for receive().
+  [[nodiscard]] bool ends_unasked() {
+    while (fetch(std::chrono::milliseconds(0))) {
+    }
+    return ended_;
+  }
 
   /// Closes the job's input and waits for its end: patiently at first, by signals to the whole group later. Returns its
   /// exit status, 128 + the signal that ended it.
@@ -118,6 +120,17 @@ class Job {
     struct stat about {};
     if (::fstat(STDERR_FILENO, &about) != 0 || S_ISREG(about.st_mode)) return -1;
     return ::open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_NOCTTY | O_CLOEXEC);
+  }
+
+  /// Takes what the job says within the time; false where that is nothing.
+  bool fetch(std::chrono::milliseconds patience) {
+    pollfd output{from_, POLLIN, 0};
+    if (ended_ || ::poll(&output, 1, static_cast<int>(patience.count())) <= 0) return false;
+    char bytes[65536];
+    const ssize_t n = ::read(from_, bytes, sizeof bytes);
+    ended_ = n == 0;
+    if (n > 0) held_.append(bytes, static_cast<std::size_t>(n));
+    return !ended_;
   }
 
   bool gone_within(std::chrono::milliseconds patience) {
