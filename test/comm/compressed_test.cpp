@@ -67,6 +67,20 @@ TEST_CASE("bf16 rounds to nearest even and keeps what is no number") {
   CHECK(std::isnan(of_bf16(bf16_of(std::numeric_limits<float>::quiet_NaN()))));
 }
 
+TEST_CASE("in q8 a block with something that is not finite is no number as a whole, and the others are as ever") {
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+    auto x = normal_values(3, 96);
+    x[40] = bad;
+    std::vector<std::byte> bytes(static_cast<std::size_t>(encoded_bytes(WireFormat::q8, 96)));
+    std::vector<float> decoded(x.size());
+    WireError error;
+    encode(WireFormat::q8, x, bytes.data(), error);
+    decode(WireFormat::q8, bytes.data(), decoded);
+    for (std::size_t i = 0; i < x.size(); ++i) CHECK(std::isnan(decoded[i]) == (i / 32 == 1));
+    CHECK(std::isnan(error.relative()));
+  }
+}
+
 TEST_CASE("sums in fewer bits stay within the bound, with the same bits on every rank") {
   for (const WireFormat format : formats)
     for (const int ranks : {1, 2, 3, 5})

@@ -201,7 +201,7 @@ TEST_CASE("a row that is no number is refused by every rank alike") {
   for (const float bad : {static_cast<float>(NAN), static_cast<float>(INFINITY)}) {
     std::vector<float> logits = some_logits(19, 1);
     logits[vocab + 250] = bad;  // on the last rank, in the second row
-    for (const Sampling sampling : {Sampling{.top_k = 5}, Sampling{.top_p = 0.9}}) {
+    for (const Sampling sampling : {Sampling{.top_k = 5}, Sampling{.top_p = 0.9}, Sampling{.temperature = 0}}) {
       const std::vector<std::string> texts = InProcess::run(3, [&](Communicator comm) -> std::string {
         const Slice slice(logits, {comm.rank(), comm.size()});
         Sampler sampler(sampling);

@@ -50,7 +50,7 @@ struct WireError {
   double squared_values = 0;
 
   /// Root mean square of the error over that of the values.
-  [[nodiscard]] double relative() const { return squared_values > 0 ? std::sqrt(squared_error / squared_values) : 0; }
+  [[nodiscard]] double relative() const { return squared_values == 0 ? 0 : std::sqrt(squared_error / squared_values); }
 };
 
 inline namespace TESSERA_ISA {  // loops that the compiler turns into vectors: see sum.hpp
@@ -66,14 +66,16 @@ inline namespace TESSERA_ISA {  // loops that the compiler turns into vectors: s
   return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
 }
 
-/// Writes one q8 block of n <= 32 finite floats. The bound: |decoded - x| <= max |x| / 254, but for rounding.
+/// Writes one q8 block of n <= 32 floats. The bound: |decoded - x| <= max |x| / 254, but for rounding; a block with
+/// something that is not finite becomes NaN as a whole.
 inline void encode_q8_block(const float* x, index_t n, std::byte* to) {
-  float largest = 0;
-  for (index_t i = 0; i < n; ++i) largest = std::max(largest, std::abs(x[i]));
-  const float scale = largest / 127;
+  float largest = 0, nothing = 0;
+  for (index_t i = 0; i < n; ++i) largest = std::max(largest, std::abs(x[i])), nothing += 0 * x[i];
+  const float scale = largest / 127 + nothing;  // NaN where 0 * x is, which the largest passes over
   const float inverse = scale > 0 ? 1 / scale : 0;
   std::memcpy(to, &scale, sizeof scale);
   auto* codes = reinterpret_cast<std::int8_t*>(to + sizeof scale);
+  if (std::isnan(scale)) return static_cast<void>(std::fill_n(codes, n, std::int8_t{0}));
   for (index_t i = 0; i < n; ++i)
     codes[i] = static_cast<std::int8_t>(std::clamp(std::nearbyint(x[i] * inverse), -127.0F, 127.0F));
 }

@@ -26,17 +26,22 @@ class Argmax {
     comm.allgather<Candidate>(mine_, std::span<Candidate>(all_), counts_);
     for (std::size_t i = 0; i < rows; ++i) {
       Candidate best;
-      for (std::size_t r = 0; r < counts_.size(); ++r)
-        if (all_[r * rows + i].better_than(best)) best = all_[r * rows + i];
-      require(best.id >= 0, "logits of row ", i, " are not numbers: the weights are damaged or overflow f32");
+      bool damaged = false;
+      for (std::size_t r = 0; r < counts_.size(); ++r) {
+        const Candidate& candidate = all_[r * rows + i];
+        damaged = damaged || std::isnan(candidate.logit);
+        if (candidate.better_than(best)) best = candidate;
+      }
+      require(!damaged && std::isfinite(best.logit), "logits of row ", i,
+              " are not numbers: the weights are damaged or overflow f32");
       ids[i] = best.id;
     }
   }
 
  private:
   struct Candidate {
-    float logit = -INFINITY;
-    token_t id = -1;
+    float logit = -INFINITY;  ///< a NaN: the slice has one
+    token_t id = -1;          ///< none: a NaN, or a slice without rows of the vocabulary
 
     [[nodiscard]] bool better_than(const Candidate& other) const {
       if (id < 0) return false;
@@ -47,7 +52,7 @@ class Argmax {
   [[nodiscard]] static Candidate best_of(const float* logits, Range vocab) {
     Candidate best;
     for (index_t i = 0; i < vocab.size(); ++i) {
-      if (std::isnan(logits[i])) return {};  // a NaN has spread: no other number of this row means anything
+      if (std::isnan(logits[i])) return {logits[i], -1};  // it has spread: no other number of this row means anything
       if (best.id < 0 || logits[i] > best.logit) best = {logits[i], static_cast<token_t>(vocab.begin + i)};
     }
     return best;
