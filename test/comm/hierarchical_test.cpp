@@ -1,4 +1,6 @@
 // Two levels of ranks: threads that pretend to be on several machines.
+#include <sys/resource.h>
+
 #include <numeric>
 
 #include "catch.hpp"
@@ -45,6 +47,26 @@ TEST_CASE("ranks that do not share a machine, or not with their neighbours, keep
   CHECK(names(4, [](int rank) { return rank % 2; }) == std::vector<std::string>(4, "in process"));
   CHECK(names(3, [](int) { return 7; }) == std::vector<std::string>(3, "shared memory"));
   CHECK(names(3, [](int rank) { return rank / 2; }) == std::vector<std::string>(3, "shared memory and in process"));
+}
+
+TEST_CASE("where the ranks of one machine cannot share memory, those of all machines hear of it") {
+  // The one rank of the second machine shares with nobody, and needs no file for that.
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+  rlimit none = before;
+  none.rlim_cur = 0;
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+  const auto heard = InProcess::run(3, [&](Communicator comm) -> std::string {
+    comm.set_timeout(10);
+    try {
+      static_cast<void>(hierarchical(comm, comm.rank() / 2));
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  });
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+  for (const std::string& text : heard) CHECK_THAT(text, Catch::Contains("shared memory: "));
 }
 
 TEST_CASE("sums of every size go from machine to machine in the way that takes the least") {

@@ -2,12 +2,14 @@
 // Ranks on several machines: shared memory inside a machine, a network between machines.
 
 #include <algorithm>
+#include <exception>
 #include <iterator>
 #include <memory>
 #include <set>
 #include <string>
 #include <vector>
 
+#include <tessera/comm/agree.hpp>
 #include <tessera/comm/shared_memory.hpp>
 #include <tessera/comm/two_levels.hpp>
 
@@ -84,10 +86,10 @@ class HierarchicalOperations final : public Operations {
     const auto far = [&](int r) { return near(r) ? no_rank : r; };
     Pending there = all_.start_exchange<std::byte>(send.first(near(dest) ? 0 : send.size()), far(dest),
                                                    receive.first(near(source) ? 0 : receive.size()), far(source));
-    return keep(Collective::exchange, std::move(there),
-                levels_.local().start_exchange<std::byte>(send.first(near(dest) ? send.size() : 0), local(dest),
-                                                          receive.first(near(source) ? receive.size() : 0),
-                                                          local(source)));
+    return keep(
+        Collective::exchange, std::move(there),
+        levels_.local().start_exchange<std::byte>(send.first(near(dest) ? send.size() : 0), local(dest),
+                                                  receive.first(near(source) ? receive.size() : 0), local(source)));
   }
   [[nodiscard]] int start_barrier() override { return claim(Collective::barrier).id; }
 
@@ -151,7 +153,7 @@ class HierarchicalOperations final : public Operations {
 
 /// Collective. `all` in two levels, as far as its ranks share machines: shared memory alone on one machine, `all`
 /// itself where no two ranks share one or where those of a machine are not consecutive. `machine` is the same on the
-/// ranks of a machine (all.machine(), unless a test pretends). Errors: those of SharedMemory::over.
+/// ranks of a machine (all.machine(), unless a test pretends). Errors: those of SharedMemory::over, on all ranks.
 [[nodiscard]] inline Communicator hierarchical(Communicator all, int machine) {
   std::vector<int> machines(static_cast<std::size_t>(all.size()));
   all.allgather<int>(std::span(&machine, 1), std::span(machines), std::vector<index_t>(machines.size(), 1));
@@ -167,8 +169,22 @@ class HierarchicalOperations final : public Operations {
   if (first.size() == machines.size()) return all;
   const int mine = *std::prev(std::upper_bound(first.begin(), first.end(), all.rank()));
   first.push_back(all.size());
-  detail::TwoLevels levels(all.rank(), SharedMemory::over(all.split(mine, all.rank())),
-                           all.split(mine == all.rank() ? 0 : 1, all.rank()), std::move(first));
+  Communicator here = all.split(mine, all.rank());
+  Communicator leaders = all.split(mine == all.rank() ? 0 : 1, all.rank());
+  // It fails on all ranks of a machine or on none of them: the other machines have to hear of it.
+  std::exception_ptr fault;
+  try {
+    here = SharedMemory::over(here);
+  } catch (const Error&) {
+    fault = std::current_exception();
+  }
+  agree(
+      all,
+      [&] {
+        if (fault) std::rethrow_exception(fault);
+      },
+      Patience::of_communicator);
+  detail::TwoLevels levels(all.rank(), std::move(here), std::move(leaders), std::move(first));
   return Communicator(std::make_shared<detail::HierarchicalOperations>(std::move(all), std::move(levels), machine));
 }
 /// As above, with the machine that the transport reports.
