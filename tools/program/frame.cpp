@@ -1,5 +1,8 @@
 #include "program/frame.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <optional>
 
 #ifdef TESSERA_PROGRAM_MPI
@@ -20,7 +23,20 @@ using Frame = MpiProgram;
 using Frame = LoopbackProgram;
 #endif
 
+namespace {
+
+/// A file that is opened must not become the standard output of a program that was started without one: what is printed
+/// would go into it. In the place of what is closed come streams that refuse reading and writing.
+void hold_standard_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(stream, F_GETFD) < 0)
+      static_cast<void>(::open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY));
+}
+
+}  // namespace
+
 int run(int argc, char** argv, const char* name, const std::function<int(Communicator)>& body) {
+  hold_standard_streams();
   require_compiled_instruction_set(name);
   install_bus_error_handler(concat(name, ": error"));  // a mapped file may shrink
   return Frame::run(argc, argv, name, [&](Communicator comm) {

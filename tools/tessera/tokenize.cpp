@@ -65,7 +65,7 @@ void LineAnswers::answer(std::istream& in, std::ostream& out) const {
     out << on_one_line(answer(text::JsonReader(json, where))) << '\n';
     require(static_cast<bool>(out), "standard output: expected to write line ", number, ", it is closed or full");
   }
-  out.flush();
+  require(static_cast<bool>(out.flush()), "standard output: expected to write all lines, it is closed or full");
 }
 
 void add_tokenize(CLI::App& app) {

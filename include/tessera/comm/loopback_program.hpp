@@ -22,6 +22,13 @@ inline void print_error(std::string_view program, std::string_view text) {
   std::fflush(stderr);
 }
 
+/// Throws Error if something that was printed did not arrive. A stream remembers that a write has failed, whenever it
+/// was.
+inline void require_all_printed() {
+  require(std::fflush(stdout) == 0 && std::ferror(stdout) == 0,
+          "standard output: expected to write all of it, but it is closed, or its disk is full");
+}
+
 }  // namespace detail
 
 /// A program of one rank. MpiProgram (mpi_program.hpp) is its counterpart with MPI; both have the same interface, and
@@ -29,12 +36,14 @@ inline void print_error(std::string_view program, std::string_view text) {
 class LoopbackProgram {
  public:
   /// Returns what `body(communicator)` returns; for an exception prints `NAME: error: TEXT` and returns 1, or 2 for
-  /// UsageError.
+  /// UsageError. Output that was lost is an error.
   template <class Body>
   static int run(int& /*argc*/, char**& /*argv*/, std::string_view name, Body&& body) {
     try {
       require_matching_launcher(1, "no MPI");
-      return body(Communicator(Loopback{}));
+      const int status = body(Communicator(Loopback{}));
+      detail::require_all_printed();
+      return status;
     } catch (...) {
       const detail::Fault fault = detail::current_fault();
       if (launched_rank() == 0) detail::print_error(name, fault.text);

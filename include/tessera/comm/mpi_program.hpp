@@ -30,6 +30,8 @@ class MpiProgram {
   /// Initialises MPI, runs `body(communicator)` on every rank, finalises, and returns what body returned. A rank whose
   /// MPI_Finalize does not come back, when all ranks are done, ends its process after `finalize_seconds`.
   ///
+  /// Output of a rank that was lost is an error of all.
+  ///
   /// AgreedError (see agree): rank 0 prints `NAME: error: TEXT`, every rank finalises and returns its status. Any other
   /// exception: when all ranks come with one within `meeting_seconds`, the same; otherwise the others are in the middle
   /// of their work, and the job is aborted.
@@ -52,6 +54,7 @@ class MpiProgram {
         meeting.emplace(std::move(all));
         guard().rank = meeting->rank();
         status = body(Communicator(Mpi::by_machine(options)));
+        agree(*meeting, detail::require_all_printed);
       } catch (const AgreedError& error) {
         status = error.status();
         if (guard().rank == 0) detail::print_error(name, error.what());
