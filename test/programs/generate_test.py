@@ -214,6 +214,53 @@ def deepseek():
         equal(chat.stdout.splitlines()[-1], plain.stdout.splitlines()[-1], f'ids on {ranks} ranks')
 
 
+def lost():
+    """output that does not arrive is an error, wherever it was printed"""
+    told = r'error: (standard output: |cannot write to file: )'
+    for code in ('generate --model "$1" --threads 1 --quiet --chat --prompt tessera', 'plan --preset qwen3-8b -n 1', 'completion',
+                 'tokenize --model "$1" <<<\'"a"\'', 'chat --model "$1" --threads 1 <<<tessera'):
+        for lost in ('>/dev/full', '>&-'):
+            result = subprocess.run(['bash', '-c', f'"$0" {code} {lost}', tessera, demo], stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
+            assert result.returncode == 1 and len(re.findall(told, result.stderr)) == 1, f'{code} {lost}: status {result.returncode}: {result.stderr}'
+    # The first file that a program opens gets the first number that is free: nothing of the text may go there.
+    dump = os.path.join(scratch, 'without output.safetensors')
+    subprocess.run(['bash', '-c', '"$0" generate --model "$1" --threads 1 --quiet --input-ids 1,2 --dump-logits "$2" >&-', tessera, demo, dump],
+                   stderr=subprocess.PIPE, timeout=PATIENCE)
+    head = open(dump, 'rb').read(8)
+    assert struct.unpack('<Q', head)[0] < 1000, head
+
+
+def damaged():
+    """a weight that is no number ends the program, whichever rank has it"""
+    path = changed_demo('damaged', 'config.json')
+    data = bytearray(open(os.path.join(path, 'model.safetensors'), 'rb').read())
+    length = struct.unpack('<Q', data[:8])[0]
+    embedding = json.loads(data[8:8 + length])['model.embed_tokens.weight']
+    row = 8 + length + embedding['data_offsets'][0] + 4000 * 2 * embedding['shape'][1]
+    data[row:row + 2] = b'\xC0\x7F'
+    os.remove(os.path.join(path, 'model.safetensors'))
+    open(os.path.join(path, 'model.safetensors'), 'wb').write(data)
+    for ranks in (1, 2, 3):
+        for options in (['--greedy'], ['--temperature', '1'], ['--wire', 'q8', '--greedy']):
+            result = generate('--chat', '--prompt', 'tessera', '--quiet', *options, model=path, ranks=ranks, status=1)
+            assert 'are not numbers: the weights are damaged' in result.stderr, f'{ranks} ranks, {options}: {result.stderr}'
+
+
+def pipes():
+    """one rank reads the prompts, which may come out of a pipe, and gives them to the others"""
+    pipe = os.path.join(scratch, 'pipe')
+    os.mkfifo(pipe)
+    writer = subprocess.Popen(['bash', '-c', 'printf "tessera\nmosaic\n" >"$0"', pipe])
+    options = ['--quiet', '--max-new-tokens', '5', '--batch-size', '2']
+    found = generate('--prompt-file', pipe, *options, ranks=3).stdout
+    writer.wait()
+    file = os.path.join(scratch, 'prompts')
+    open(file, 'w').write('tessera\nmosaic\n')
+    equal(found, generate('--prompt-file', file, *options).stdout)
+    result = generate('--prompt-file', file + ' that is not there', ranks=2, status=1)
+    assert 'expected a file that can be read' in result.stderr and '(rank ' not in result.stderr, result.stderr
+
+
 def info():
     """tessera info shows every rank, and warns of more threads than cores"""
     shown = run([tessera, 'info', '--threads', '1000'], 3).stdout
@@ -237,7 +284,7 @@ def completion():
 
 scratch = tempfile.mkdtemp()
 try:
-    for act in (seeds, batches, ends, defaults, useless, says, progress, deepseek, info, completion):
+    for act in (seeds, batches, ends, defaults, useless, says, progress, deepseek, lost, damaged, pipes, info, completion):
         if not CHOSEN or act.__name__ in CHOSEN:
             test(act)
 finally:

@@ -1,6 +1,10 @@
 #include "program/session.hpp"
 
+#include <array>
 #include <fstream>
+#include <functional>
+#include <iterator>
+#include <sstream>
 
 #include <fmt/format.h>
 
@@ -19,6 +23,9 @@ namespace tessera::program {
 
 namespace {
 
+/// Bytes of a file of text that belongs to a model, at most: tokenizers of large vocabularies have a tenth of it.
+constexpr index_t largest_text = index_t{256} << 20;
+
 /// One prompt's ids; `where` names it in messages.
 std::vector<token_t> checked_ids(const Opened& opened, const ModelOptions& options, const PromptOptions& prompt,
                                  index_t new_tokens, const ChatStyle* chat, const std::string& where) {
@@ -36,8 +43,7 @@ std::vector<token_t> checked_ids(const Opened& opened, const ModelOptions& optio
     ids = opened.tokenizer->encode(prompt.text);
   }
   require(!ids.empty(), where, ": expected a text of at least one token, found an empty one");
-  for (const token_t id : ids)
-    require(0 <= id && id < opened.config.vocab, "token ids: expected 0 to ", opened.config.vocab - 1, ", found ", id);
+  require_ids(ids, opened.config);
   const auto positions = static_cast<index_t>(ids.size()) + new_tokens;
   require(positions <= opened.config.max_positions, where, ": the prompt has ", ids.size(), " tokens and ", new_tokens,
           " more are to come; the model has ", opened.config.max_positions,
@@ -54,16 +60,31 @@ Tokenizer load_tokenizer(const std::filesystem::path& folder) {
 }
 
 /// What ranks that read the model from disks of their own must have read alike.
-std::vector<Fact> facts_of(const std::string& folder, const Checkpoint& checkpoint) {
+std::vector<Fact> facts_of(const std::filesystem::path& folder, const Checkpoint& checkpoint, bool with_text) {
+  const auto hash = [](std::uint64_t value) { return fmt::format("hash {:016x}", value); };
+  std::vector<std::string> files{"config.json", "generation_config.json"};
+  if (with_text)
+    for (const char* file : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "chat_template.jinja"})
+      files.emplace_back(file);
+  std::vector<Fact> facts;
+  for (const std::string& file : files) {
+    if (!std::filesystem::exists(folder / file)) continue;
+    tessera::detail::Fnv content;
+    content.add(read_text(folder / file, largest_text));
+    facts.push_back({file, hash(content.value())});
+  }
   const Fingerprint print = fingerprint(checkpoint);
-  const auto hex = [](std::uint64_t hash) { return fmt::format("{:016x}", hash); };
-  tessera::detail::Fnv config;
-  config.add(read_text(std::filesystem::path(folder) / "config.json", index_t{16} << 20));
-  return {{"config.json", "hash " + hex(config.value())},
-          {"files", std::to_string(print.files)},
-          {"bytes", std::to_string(print.bytes)},
-          {"names, types and shapes of tensors", "hash " + hex(print.headers)},
-          {"a sample of the weights", "hash " + hex(print.sample)}};
+  facts.insert(facts.end(), {{"files", std::to_string(print.files)},
+                             {"bytes", std::to_string(print.bytes)},
+                             {"names, types and shapes of tensors", hash(print.headers)},
+                             {"a sample of the weights", hash(print.sample)}});
+  return facts;
+}
+
+std::string text_of_file(const std::string& path) {
+  std::ifstream file(path);
+  require(file.is_open(), "--prompt-file: expected a file that can be read, found ", path);
+  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 MemoryPlan memory_plan_of(const Opened& opened, const ModelOptions& options, index_t ranks) {
@@ -90,7 +111,7 @@ Opened open_model(Communicator comm, const ModelOptions& options, bool needs_tok
   if (plan.converts && !options.ignore_memory) require_memory(comm, plan, {.max_tokens = 1, .max_positions = 1});
   std::vector<Fact> facts;
   agree(comm, [&] {
-    if (comm.size() > 1) facts = facts_of(options.model, *checkpoint);
+    if (comm.size() > 1) facts = facts_of(options.model, *checkpoint, needs_tokenizer);
     opened.weights =
         load_weights(std::move(*checkpoint), opened.config, chosen_formats(options), placement.share.threads);
     if (needs_tokenizer) opened.tokenizer = load_tokenizer(options.model);
@@ -100,18 +121,52 @@ Opened open_model(Communicator comm, const ModelOptions& options, bool needs_tok
   return opened;
 }
 
+std::string text_of_first(Communicator comm, const std::function<std::string()>& act) {
+  std::string text;
+  tessera::detail::Fault fault;
+  if (comm.rank() == 0) {
+    try {
+      text = act();
+    } catch (...) {
+      fault = tessera::detail::current_fault();
+      text = fault.text;
+    }
+  }
+  const tessera::detail::TimeoutScope patient(comm, 0);
+  std::array<index_t, 2> head{fault.status, static_cast<index_t>(text.size())};
+  comm.broadcast(std::span<index_t>(head), 0);
+  text.resize(static_cast<std::size_t>(head[1]));
+  comm.broadcast(std::span(text), 0);
+  if (head[0] != 0) throw AgreedError(text, static_cast<int>(head[0]));
+  return text;
+}
+
+void require_ids(std::span<const token_t> ids, const ModelConfig& config) {
+  for (const token_t id : ids)
+    require(0 <= id && id < config.vocab, "token ids: expected 0 to ", config.vocab - 1, ", found ", id);
+}
+
+std::vector<token_t> ids_of_first(Communicator comm, std::vector<token_t> ids) {
+  auto count = static_cast<index_t>(ids.size());
+  comm.broadcast(std::span(&count, 1), 0);
+  ids.resize(static_cast<std::size_t>(count));
+  comm.broadcast(std::span(ids), 0);
+  return ids;
+}
+
 std::vector<token_t> prompt_ids(const Communicator& comm, const Opened& opened, const ModelOptions& options,
                                 const PromptOptions& prompt, index_t new_tokens, const ChatStyle* chat) {
-  return agree(comm, [&] { return checked_ids(opened, options, prompt, new_tokens, chat, "--prompt"); });
+  return ids_of_first(comm,
+                      agree(comm, [&] { return checked_ids(opened, options, prompt, new_tokens, chat, "--prompt"); }));
 }
 
 std::vector<std::vector<token_t>> all_prompt_ids(const Communicator& comm, const Opened& opened,
                                                  const ModelOptions& options, const PromptOptions& prompt,
                                                  index_t new_tokens, const ChatStyle* chat) {
   if (prompt.file.empty()) return {prompt_ids(comm, opened, options, prompt, new_tokens, chat)};
-  return agree(comm, [&] {
-    std::ifstream file(prompt.file);
-    require(file.is_open(), "--prompt-file: expected a file that can be read, found ", prompt.file);
+  const std::string text = text_of_first(comm, [&] { return text_of_file(prompt.file); });
+  auto prompts = agree(comm, [&] {
+    std::istringstream file(text);
     std::vector<std::vector<token_t>> all;
     PromptOptions line;
     line.has_text = true;
@@ -125,6 +180,8 @@ std::vector<std::vector<token_t>> all_prompt_ids(const Communicator& comm, const
     require(!all.empty(), "--prompt-file: expected a prompt per line, found none in ", prompt.file);
     return all;
   });
+  for (std::vector<token_t>& ids : prompts) ids = ids_of_first(comm, std::move(ids));
+  return prompts;
 }
 
 int ranks_here(Communicator comm) {

@@ -29,13 +29,22 @@ struct Opened {
 /// Reads the folder and checks that the policy can use so many ranks. Collective: all ranks throw the same Error.
 [[nodiscard]] Opened open_model(Communicator comm, const ModelOptions& options, bool needs_tokenizer);
 
-/// The prompt as ids, checked against the vocabulary and the model's positions with room for `new_tokens` more. With
-/// `chat` the text is a message, wrapped as the model's chat template does.
+/// What `act` returns on rank 0, on every rank; when it throws there, all throw AgreedError with its text. Collective.
+[[nodiscard]] std::string text_of_first(Communicator comm, const std::function<std::string()>& act);
+
+/// Throws Error for an id that the vocabulary does not have.
+void require_ids(std::span<const token_t> ids, const ModelConfig& config);
+
+/// The ids that rank 0 has: what each rank makes of a text may hang on its clock or time zone. Collective.
+[[nodiscard]] std::vector<token_t> ids_of_first(Communicator comm, std::vector<token_t> ids);
+
+/// The prompt as ids, those of rank 0, checked against the vocabulary and the model's positions with room for
+/// `new_tokens` more. With `chat` the text is a message, wrapped as the model's chat template does.
 [[nodiscard]] std::vector<token_t> prompt_ids(const Communicator& comm, const Opened& opened,
                                               const ModelOptions& options, const PromptOptions& prompt,
                                               index_t new_tokens, const ChatStyle* chat = nullptr);
 
-/// The same for each line of the file that `prompt` names, or for the one prompt that it is.
+/// The same for each line of the file that `prompt` names, which rank 0 reads, or for the one prompt that it is.
 [[nodiscard]] std::vector<std::vector<token_t>> all_prompt_ids(const Communicator& comm, const Opened& opened,
                                                                const ModelOptions& options, const PromptOptions& prompt,
                                                                index_t new_tokens, const ChatStyle* chat);

@@ -66,7 +66,7 @@ class Conversation {
     messages_.push_back({"user", std::move(question)});
     std::vector<token_t> prompt;
     try {
-      prompt = agree(comm_, [&] { return rendered(); });
+      prompt = program::ids_of_first(comm_, agree(comm_, [&] { return rendered(); }));
     } catch (const AgreedError&) {
       messages_.pop_back();
       throw;
@@ -80,7 +80,9 @@ class Conversation {
 
  private:
   [[nodiscard]] std::vector<token_t> rendered() const {
-    return opened_.tokenizer->encode(format_->render(messages_, true, options_), false);
+    std::vector<token_t> ids = opened_.tokenizer->encode(format_->render(messages_, true, options_), false);
+    program::require_ids(ids, opened_.config);
+    return ids;
   }
 
   /// Cuts the cache back to what it shares with the prompt; returns how much that is. The last token of a prompt runs

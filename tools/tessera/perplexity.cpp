@@ -29,9 +29,9 @@ struct PerplexityOptions {
 };
 
 /// Documents as ids, in pieces of at most `context` tokens; a piece of one token foretells nothing.
-std::vector<std::vector<token_t>> scored_pieces(const PerplexityOptions& options, const program::Opened& opened) {
-  constexpr index_t largest = index_t{1} << 30;
-  std::vector<std::string> documents = program::documents_of(read_text(options.file, largest), options.separator);
+std::vector<std::vector<token_t>> scored_pieces(const PerplexityOptions& options, const program::Opened& opened,
+                                                const std::string& text) {
+  std::vector<std::string> documents = program::documents_of(text, options.separator);
   if (options.documents > 0 && std::ssize(documents) > options.documents)
     documents.resize(static_cast<std::size_t>(options.documents));
   std::vector<std::vector<token_t>> pieces;
@@ -47,10 +47,12 @@ std::vector<std::vector<token_t>> scored_pieces(const PerplexityOptions& options
 
 int perplexity(const Communicator& comm, const PerplexityOptions& options) {
   const program::Opened opened = program::open_model(comm, options.model, true);
+  constexpr index_t largest = index_t{1} << 30;
+  const std::string text = program::text_of_first(comm, [&] { return read_text(options.file, largest); });
   const auto pieces = agree(comm, [&] {
     require(options.context <= opened.config.max_positions, "--context: the model has ", opened.config.max_positions,
             " positions, found ", options.context);
-    return scored_pieces(options, opened);
+    return scored_pieces(options, opened, text);
   });
   const auto model = program::make_model(comm, opened, options.model, options.context, options.context).model;
   std::optional<program::Opened> opened_reference;
