@@ -92,7 +92,7 @@ class Chat {
     if (signals_.pending() == SIGINT && !job_.ended()) signals_.forget();  // the person's way to end it
     const bool gone = job_.ended() && signals_.pending() == 0;
     const int status = end();
-    require(!gone, "the ranks have ended, with status ", status);
+    require(!gone, fatal_.empty() ? concat("the ranks have ended, with status ", status) : fatal_);
     return status;
   }
 
@@ -169,7 +169,11 @@ class Chat {
         return std::nullopt;
       }
       if (const auto line = job_.receive(std::chrono::milliseconds(200))) {
-        if (line->starts_with('{')) return parse_json(*line, "a line of rank 0");
+        if (line->starts_with('{')) {
+          Json event = parse_json(*line, "a line of rank 0");
+          if (event.contains("fatal")) fatal_ = event["fatal"].get<std::string>();
+          return event;
+        }
         fmt::print(stderr, "{}\n", *line);  // the launcher's own words, which it also says here
       }
       if (job_.ended()) return std::nullopt;
@@ -183,6 +187,7 @@ class Chat {
 
   bool quiet_;
   bool terminal_ = ::isatty(STDOUT_FILENO) == 1;
+  std::string fatal_;  // why the ranks end, where they said so
   Interruption signals_;
   Job job_;
 };

@@ -136,7 +136,12 @@ int chat_ranks(Communicator comm, ChatCommand command) {
     } catch (const AgreedError& error) {
       tell({{"failed", error.what()}});
     }
-    require_unchanged(comm, conversation.weights());
+    try {
+      require_unchanged(comm, conversation.weights());
+    } catch (const AgreedError& error) {
+      tell({{"fatal", error.what()}});  // said by who shows the answer, behind it
+      return error.status();
+    }
   }
 }
 

@@ -98,10 +98,10 @@ class Job {
 
   /// Closes the job's input and waits for its end: patiently at first, by signals to the whole group later. Returns its
   /// exit status, 128 + the signal that ended it.
-  int finish() {
+  int finish(std::chrono::seconds patience = std::chrono::seconds(15)) {  // MPI_Finalize may take 10 (mpi_program.hpp)
     if (process_ <= 0) return status_;
     ::close(to_);
-    if (!gone_within(std::chrono::seconds(5))) ::kill(-process_, SIGTERM);
+    if (!gone_within(patience)) ::kill(-process_, SIGTERM);
     if (!gone_within(std::chrono::seconds(2))) ::kill(-process_, SIGKILL);
     while (process_ > 0) gone_within(std::chrono::seconds(1));
     return status_;
@@ -110,7 +110,7 @@ class Job {
   /// The same at once, for a job that is in the middle of something.
   int terminate() {
     if (process_ > 0) ::kill(-process_, SIGTERM);
-    return finish();
+    return finish(std::chrono::seconds(5));
   }
 
  private:

@@ -9,7 +9,7 @@
 #include <functional>
 #include <vector>
 
-#include <tessera/comm/communicator.hpp>
+#include <tessera/comm/agree.hpp>
 #include <tessera/models/weights.hpp>
 
 #include "machine.hpp"
@@ -59,8 +59,11 @@ inline void load_into_memory(Communicator comm, const ModelWeights& weights, boo
   std::erase_if(missing, [](const MappedPart& part) { return !is_missing(part); });
   index_t total = 0, done = 0;
   for (const MappedPart& part : missing) total += static_cast<index_t>(part.bytes);
-  comm.barrier();  // what one rank loads is not to look like there for the next
-  if (total > memory_of_machine().available) return;
+  const detail::TimeoutScope patient(comm, 0);  // a disk may be slow
+  comm.barrier();                               // what one rank loads is not to look like there for the next
+  char fits = total <= memory_of_machine().available ? 1 : 0;  // each rank looks at a moment of its own: rank 0 decides
+  comm.broadcast(std::span(&fits, 1), 0);
+  if (fits == 0) return;
   for (std::size_t i = 0; i < missing.size(); ++i) {
     const MappedPart& part = missing[i];
     if (static_cast<int>(i % static_cast<std::size_t>(comm.size())) == comm.rank()) {
