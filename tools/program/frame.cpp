@@ -10,6 +10,7 @@
 #else
 #include <tessera/comm/loopback_program.hpp>
 #endif
+#include <tessera/comm/agree.hpp>
 #include <tessera/comm/shared_word.hpp>
 #include <tessera/io/bus_error.hpp>
 
@@ -47,7 +48,9 @@ int run(int argc, char** argv, const char* name, const std::function<int(Communi
           concat(name, ": error: rank ", comm.rank(), " of ", comm.size(), " on ", tessera::detail::host_name()),
           word->value());
     }
-    return body(std::move(comm));
+    const int status = body(comm);
+    agree(comm, [] {}, Patience::of_communicator);  // a rank that hangs behind the last operation is noticed, too
+    return status;
   });
 }
 
