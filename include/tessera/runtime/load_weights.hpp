@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <tessera/comm/agree.hpp>
@@ -19,8 +20,8 @@ namespace detail {
 
 /// What a ModelWeights keeps alive: the mapped files, vectors whose addresses must not move, and converted weights.
 struct LoadedStorage final : WeightStorage {
-  LoadedStorage(Checkpoint opened, const ModelConfig& of, WeightFormats chosen, int threads)
-      : checkpoint(std::move(opened)), config(of), formats(std::move(chosen)), team(threads) {}
+  LoadedStorage(Checkpoint opened, const ModelConfig& of, WeightFormats chosen, int workers)
+      : checkpoint(std::move(opened)), config(of), formats(std::move(chosen)), threads(workers) {}
 
   [[nodiscard]] std::span<const float> vector(const std::string& name, index_t n) {
     return vectors.emplace_back(checkpoint.vector(name, n));
@@ -30,7 +31,10 @@ struct LoadedStorage final : WeightStorage {
     WeightView view = checkpoint.weight(name, rows, cols);
     with_format_named(formats.of(name, cols, config), [&]<class F>(F) {
       if constexpr (BlockFormat<F>)
-        if (view.dtype != F::dtype) view = encoded.emplace_back(encode_weight<F>(team, view)).view;
+        if (view.dtype != F::dtype) {
+          if (!team) team.emplace(threads);
+          view = encoded.emplace_back(encode_weight<F>(*team, view)).view;
+        }
     });
     if (is_blocks(view.dtype)) {
       view.arithmetic = formats.arithmetic;
@@ -47,7 +51,8 @@ struct LoadedStorage final : WeightStorage {
   Checkpoint checkpoint;
   ModelConfig config;
   WeightFormats formats;
-  Team team;
+  int threads;
+  std::optional<Team> team;  ///< while weights are converted: one that stays makes those of the model wait asleep
   std::deque<std::vector<float>> vectors;
   std::deque<EncodedWeight> encoded;
 };
@@ -102,6 +107,7 @@ struct LoadedStorage final : WeightStorage {
   weights.lm_head = config.tied_embeddings ? weights.embedding
 
                                            : storage->weight("lm_head.weight", config.vocab, config.hidden);
+  storage->team.reset();
   weights.storage = std::move(storage);
   return weights;
 }
