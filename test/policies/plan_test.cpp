@@ -2,6 +2,7 @@
 
 #include "catch.hpp"
 
+#include <cmath>
 #include <numeric>
 #include <vector>
 
@@ -28,6 +29,14 @@ std::vector<int> times_covered(index_t n, index_t ranks, SetOf&& set_of) {
 }
 
 }  // namespace
+
+TEST_CASE("shares are refused unless each rank has one that can be used") {
+  for (const std::vector<double>& good : {std::vector<double>{}, {3, 1, 0}, {0.1, 2, 1e9}})
+    CHECK_NOTHROW(Ranks{0, 3, good}.require_shares());
+  for (const std::vector<double>& bad :
+       {std::vector<double>{3, 1}, {1, 1, 1, 1}, {0, 0, 0}, {1, -1, 1}, {1, NAN, 1}, {1, INFINITY, 1}})
+    CHECK_THROWS_WITH((Ranks{0, 3, bad}.require_shares()), Catch::Contains("expected one for each of 3 ranks"));
+}
 
 TEST_CASE("zigzag rows of all ranks tile the step") {
   for (index_t ranks = 1; ranks <= 64; ++ranks)

@@ -119,6 +119,7 @@ class Transformer {
     require(limits.max_positions <= context.config.max_positions, "limits: the model has ",
             context.config.max_positions, " positions (max_position_embeddings), ", limits.max_positions,
             " were asked for");
+    context.ranks().require_shares();
     Sharding::check(context.config, context.ranks());
     return context;
   }

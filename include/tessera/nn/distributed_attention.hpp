@@ -124,6 +124,7 @@ class DistributedAttention {
     return config;
   }
   [[nodiscard]] static ShardingContext checked(ShardingContext context) {
+    context.ranks().require_shares();
     Sharding::check(context.config, context.ranks());
     return context;
   }

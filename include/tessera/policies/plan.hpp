@@ -2,10 +2,12 @@
 // A plan: who keeps which rows and which part of the weights in a step. Pure arithmetic, no communication.
 
 #include <array>
+#include <cmath>
 #include <span>
 #include <string_view>
 #include <vector>
 
+#include <tessera/core/error.hpp>
 #include <tessera/core/model_config.hpp>
 #include <tessera/core/partition.hpp>
 #include <tessera/core/view.hpp>
@@ -19,6 +21,15 @@ struct Ranks {
   std::span<const double> shares = {};
   index_t inner =
       1;  ///< ranks of the inner dimension of a two-dimensional mesh; consecutive ranks are neighbours in it
+
+  /// Throws Error unless there is a share for each rank, none negative and one positive at least, or none at all.
+  void require_shares() const {
+    bool any = shares.empty();
+    bool good = any || static_cast<index_t>(shares.size()) == size;
+    for (const double share : shares) good = good && std::isfinite(share) && share >= 0, any = any || share > 0;
+    require(good && any, "shares: expected one for each of ", size,
+            " ranks, none negative and one positive at least; found ", shares.size());
+  }
 
   /// Part of [0, n) that rank `r` takes.
   [[nodiscard]] constexpr Range part(index_t n, index_t r, index_t grain = 1) const {
