@@ -66,7 +66,8 @@ class Buffer {
     return memory == nullptr ? nullptr : std::memset(memory, 0, bytes());
   }
   [[nodiscard]] void* mapped() const {
-    void* memory = ::mmap(nullptr, bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    // Room that is never touched takes nothing, and is not to be refused: logits of all rows, of which few are wanted.
+    void* memory = ::mmap(nullptr, bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) return nullptr;
     if (bytes() >= huge_page) ::madvise(memory, bytes(), MADV_HUGEPAGE);
     return memory;

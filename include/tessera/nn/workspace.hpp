@@ -58,7 +58,9 @@ class Workspace {
 
   /// Of the activations of so many rows.
   [[nodiscard]] static std::size_t bytes(const ModelConfig& config, index_t max_rows, const WeightSlice& widest) {
-    return Workspace(config, max_rows, widest).bytes();  // no page of it is touched
+    const index_t heads = 2 * (widest.q_heads.size() + widest.kv_heads.size());  // q, keys, values, attended
+    return static_cast<std::size_t>(max_rows * (3 * config.hidden + heads * config.head_dim + widest.ffn.size())) *
+           sizeof(float);
   }
   [[nodiscard]] std::size_t bytes() const {
     return x_.bytes() + normed_.bytes() + q_.bytes() + kv_.bytes() + attended_.bytes() + hidden_.bytes() +
