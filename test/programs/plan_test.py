@@ -108,7 +108,8 @@ def main():
     for words, expected in ((['--preset', 'qwen3-8b', '-n', '64'], 'at most as many ranks as query heads'),
                             (['--preset', 'gpt-5', '-n', '2'], 'preset: expected one of'),
                             (['-n', '2'], '--model DIR or --preset NAME'),
-                            (['--preset', 'qwen3-8b', '-n', '2', '--context', '50000'], 'positions')):
+                            (['--preset', 'qwen3-8b', '-n', '2', '--context', '50000'], 'positions'),
+                            (['--preset', 'qwen3-8b', '-n', '2', '--context', '4096', '--prompt-len', '5000'], 'positions or more')):
         result = run('plan', *words)
         check(f'plan {" ".join(words)} is refused', result.returncode != 0 and expected in result.stderr, result.stderr)
     end()

@@ -49,7 +49,8 @@ int run(int argc, char** argv, const char* name, const std::function<int(Communi
           word->value());
     }
     const int status = body(comm);
-    agree(comm, [] {}, Patience::of_communicator);  // a rank that hangs behind the last operation is noticed, too
+    agree(
+        comm, [] {}, Patience::of_communicator);  // a rank that hangs behind the last operation is noticed, too
     return status;
   });
 }

@@ -10,10 +10,10 @@
 
 namespace tessera::program {
 
-/// Bytes of memory of this machine, and those that a program could take now.
+/// Bytes of memory of this machine, and those that a program could take now; -1 where the system does not say.
 struct Memory {
-  index_t total = 0;
-  index_t available = 0;
+  index_t total = -1;
+  index_t available = -1;
 };
 
 namespace detail {
@@ -40,14 +40,18 @@ namespace detail {
 
 /// What the kernel says, less what a control group does not allow.
 [[nodiscard]] inline Memory memory_of_machine() {
-  Memory memory{std::max<index_t>(0, detail::number_in("/proc/meminfo", "MemTotal:")) * 1024,
-                std::max<index_t>(0, detail::number_in("/proc/meminfo", "MemAvailable:")) * 1024};
+  const auto bytes = [](const char* name) {
+    const index_t kilobytes = detail::number_in("/proc/meminfo", name);
+    return kilobytes < 0 ? -1 : kilobytes * 1024;
+  };
+  Memory memory{bytes("MemTotal:"), bytes("MemAvailable:")};
   const index_t limit = detail::number_of("/sys/fs/cgroup/memory.max");
   const index_t used = detail::number_of("/sys/fs/cgroup/memory.current");
   if (limit > 0 && used >= 0) {
     const index_t evictable = std::max<index_t>(0, detail::number_in("/sys/fs/cgroup/memory.stat", "inactive_file"));
-    memory.total = std::min(memory.total, limit);
-    memory.available = std::min(memory.available, std::max<index_t>(0, limit - used + evictable));
+    const auto at_most = [](index_t bytes, index_t allowed) { return bytes < 0 ? allowed : std::min(bytes, allowed); };
+    memory.total = at_most(memory.total, limit);
+    memory.available = at_most(memory.available, std::max<index_t>(0, limit - used + evictable));
   }
   return memory;
 }

@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 
 #include <tessera/comm/agree.hpp>
+#include <tessera/kernels/attention_pass.hpp>
+#include <tessera/simd/xsimd_backend.hpp>
 
 #include "program/machine_memory.hpp"
 
@@ -43,18 +45,25 @@ index_t fitting_positions(const std::vector<Machine>& machines, std::size_t of, 
 
 }  // namespace
 
-MemoryPlan memory_plan(const ModelOptions& options, const ModelConfig& config, DType stored, index_t ranks) {
-  const WeightFormats formats = chosen_formats(options);
-  const bool converts = !is_blocks(stored) && (formats.layers != Stored::name || !formats.lm_head.empty());
-  return {config, chosen_policies(options, ranks),
-          bytes_per_number(stored, formats, chosen_cache(options), config.head_dim), converts, options.copy_weights};
+MemoryPlan memory_plan(const ModelOptions& options, const ModelConfig& config, const StoredTypes& stored, index_t ranks,
+                       int threads) {
+  const StoredTypes used = converted_types(stored, chosen_formats(options));
+  return {config,
+          chosen_policies(options, ranks),
+          bytes_per_number(used, chosen_cache(options), config.head_dim),
+          used.layers != stored.layers,
+          used.lm_head != stored.lm_head,
+          options.copy_weights,
+          threads};
 }
 
-DType stored_type(const Checkpoint& checkpoint, const ModelConfig& config) {
-  // In the order of loading, so that a checkpoint without either is refused for the first.
-  static_cast<void>(checkpoint.weight("model.embed_tokens.weight", config.vocab, config.hidden));
+StoredTypes stored_types(const Checkpoint& checkpoint, const ModelConfig& config) {
+  // In the order of loading, so that a checkpoint without one of them is refused for the first.
+  const DType embedding = checkpoint.weight("model.embed_tokens.weight", config.vocab, config.hidden).dtype;
   const index_t q = config.heads * config.head_dim;
-  return checkpoint.weight("model.layers.0.self_attn.q_proj.weight", q, config.hidden).dtype;
+  const DType layers = checkpoint.weight("model.layers.0.self_attn.q_proj.weight", q, config.hidden).dtype;
+  if (config.tied_embeddings) return {layers, embedding};
+  return {layers, checkpoint.weight("lm_head.weight", config.vocab, config.hidden).dtype};
 }
 
 index_t own_bytes(const MemoryPlan& plan, index_t rank, index_t ranks, Limits limits) {
@@ -62,15 +71,28 @@ index_t own_bytes(const MemoryPlan& plan, index_t rank, index_t ranks, Limits li
   const Ranks here{rank, ranks, plan.policies.shares, plan.policies.inner};
   const ShardingArithmetic& sharding = plan.policies.combination->arithmetic;
   index_t own = footprint(sharding, plan.config, here, limits, plan.bytes).own();
-  const auto bytes_of_slice = [&](const WeightSlice& slice) {
-    return static_cast<index_t>(plan.bytes.layers *
-                                    static_cast<double>(plan.config.layers * layer_weights(plan.config, slice)) +
-                                plan.bytes.lm_head * static_cast<double>(slice.vocab.size() * plan.config.hidden));
+  const auto layers_of = [&](const WeightSlice& slice) {
+    const auto weights = static_cast<double>(plan.config.layers * layer_weights(plan.config, slice));
+    return static_cast<index_t>(plan.bytes.layers * weights);
   };
-  if (plan.converts)
-    own += bytes_of_slice(
-        {{0, plan.config.heads}, {0, plan.config.kv_heads}, {0, plan.config.intermediate}, {0, plan.config.vocab}});
-  if (plan.copies) own += bytes_of_slice(sharding.plan(plan.config, here, PlannedStep(1, 0, 1).step()).slice);
+  const auto lm_head_of = [&](const WeightSlice& slice) {
+    return static_cast<index_t>(plan.bytes.lm_head * static_cast<double>(slice.vocab.size() * plan.config.hidden));
+  };
+  const WeightSlice whole{
+      {0, plan.config.heads}, {0, plan.config.kv_heads}, {0, plan.config.intermediate}, {0, plan.config.vocab}};
+  if (plan.converts_layers) own += layers_of(whole);
+  if (plan.converts_lm_head) own += lm_head_of(whole);
+  if (plan.copies) {
+    const WeightSlice slice = sharding.plan(plan.config, here, PlannedStep(1, 0, 1).step()).slice;
+    own += layers_of(slice) + lm_head_of(slice);
+  }
+  // Scores of all keys of a block of queries, and keys and values as floats: each worker has a tile as long as the
+  // context.
+  if (!limits.states_merge)
+    own += plan.threads * static_cast<index_t>(sizeof(float)) *
+           tessera::detail::AttentionPass<XsimdBackend<>>(plan.config.head_dim, limits.max_positions,
+                                                          limits.cache != CacheType::f32)
+               .size();
   return own;
 }
 
@@ -81,7 +103,7 @@ void require_memory(Communicator comm, const MemoryPlan& plan, const Limits& lim
   agree(comm, [&] {
     for (std::size_t r = 0; r < machines.size(); ++r) {
       const index_t needed = bytes_on(machines, r, plan, limits), free = machines[r].available;
-      if (free == 0 || needed <= free) continue;
+      if (free < 0 || needed <= free) continue;
       const auto together = std::count_if(machines.begin(), machines.end(),
                                           [&](const Machine& other) { return other.id == machines[r].id; });
       const index_t fits = fitting_positions(machines, r, plan, limits);

@@ -12,16 +12,18 @@ namespace tessera::program {
 struct MemoryPlan {
   const ModelConfig& config;
   Policies policies;
-  BytesPerNumber bytes;   ///< as used
-  bool converts = false;  ///< each rank converts all weights into memory of its own
-  bool copies = false;    ///< each rank copies what decode reads of them
+  BytesPerNumber bytes;           ///< as used
+  bool converts_layers = false;   ///< each rank converts all of them into memory of its own
+  bool converts_lm_head = false;  ///< the same of lm_head, and of the embedding where the two are tied
+  bool copies = false;            ///< each rank copies what decode reads of them
+  int threads = 1;                ///< of a rank
 };
 
-[[nodiscard]] MemoryPlan memory_plan(const ModelOptions& options, const ModelConfig& config, DType stored,
-                                     index_t ranks);
+[[nodiscard]] MemoryPlan memory_plan(const ModelOptions& options, const ModelConfig& config, const StoredTypes& stored,
+                                     index_t ranks, int threads);
 
-/// The element type of the layers' matrices, of the first of them: a header is read, no weight is.
-[[nodiscard]] DType stored_type(const Checkpoint& checkpoint, const ModelConfig& config);
+/// The element types of the first of the layers' matrices and of lm_head: a header is read, no weight is.
+[[nodiscard]] StoredTypes stored_types(const Checkpoint& checkpoint, const ModelConfig& config);
 
 /// What rank `rank` of `ranks` keeps for itself: cache, activations and exchange buffers, and converted weights.
 [[nodiscard]] index_t own_bytes(const MemoryPlan& plan, index_t rank, index_t ranks, Limits limits);

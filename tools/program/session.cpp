@@ -88,7 +88,14 @@ std::string text_of_file(const std::string& path) {
 }
 
 MemoryPlan memory_plan_of(const Opened& opened, const ModelOptions& options, index_t ranks) {
-  return memory_plan(options, opened.config, opened.stored, ranks);
+  return memory_plan(options, opened.config, opened.stored, ranks, opened.placement.share.threads);
+}
+
+/// What is still to come once the weights are there: those that were converted are counted in what is free already.
+MemoryPlan plan_of_loaded(const Opened& opened, const ModelOptions& options, index_t ranks) {
+  MemoryPlan plan = memory_plan_of(opened, options, ranks);
+  plan.converts_layers = plan.converts_lm_head = false;
+  return plan;
 }
 
 }  // namespace
@@ -103,12 +110,13 @@ Opened open_model(Communicator comm, const ModelOptions& options, bool needs_tok
     const Policies policies = chosen_policies(options, comm.size());
     policies.combination->arithmetic.check(found.config, policies.ranks(comm));
     checkpoint = Checkpoint::open(options.model);
-    found.stored = stored_type(*checkpoint, found.config);
+    found.stored = stored_types(*checkpoint, found.config);
     return found;
   });
   // Weights that are converted take memory at once; how much more the model wants is known when it is made.
   const MemoryPlan plan = memory_plan_of(opened, options, comm.size());
-  if (plan.converts && !options.ignore_memory) require_memory(comm, plan, {.max_tokens = 1, .max_positions = 1});
+  if ((plan.converts_layers || plan.converts_lm_head) && !options.ignore_memory)
+    require_memory(comm, plan, {.max_tokens = 1, .max_positions = 1});
   std::vector<Fact> facts;
   agree(comm, [&] {
     if (comm.size() > 1) facts = facts_of(options.model, *checkpoint, needs_tokenizer);
@@ -218,7 +226,7 @@ RecordedModel make_model(const Communicator& comm, const Opened& opened, const M
   sizes.copies_weights = options.copy_weights;
   sizes.trace = trace;
   const Policies policies = chosen_policies(options, comm.size());
-  if (!options.ignore_memory) require_memory(comm, memory_plan_of(opened, options, comm.size()), sizes.limits);
+  if (!options.ignore_memory) require_memory(comm, plan_of_loaded(opened, options, comm.size()), sizes.limits);
   sizes.shares = policies.shares;
   sizes.inner = policies.inner;
   // Recorded above the transport, whatever that is made of: an operation counts once, by what its caller waits.
@@ -240,8 +248,7 @@ void end_run(AnyModel& model, const Opened& opened, const ModelOptions& options)
 void report_memory(AnyModel& model, const Opened& opened, const ModelOptions& options) {
   if (options.quiet) return;
   Communicator& comm = model.comm();
-  MemoryPlan plan = memory_plan_of(opened, options, comm.size());
-  plan.converts = false;  // that was before the model was made
+  const MemoryPlan plan = plan_of_loaded(opened, options, comm.size());
   struct Figures {
     index_t planned, used;
   };

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <tessera/comm/recording.hpp>
+#include <tessera/runtime/footprint.hpp>
 #include <tessera/runtime/generate.hpp>
 #include <tessera/text/tokenizer.hpp>
 
@@ -19,7 +20,7 @@ namespace tessera::program {
 /// What the ranks know before the model is made.
 struct Opened {
   ModelConfig config;
-  DType stored = DType::bf16;  ///< of the checkpoint's matrices
+  StoredTypes stored;
   ModelWeights weights;
   index_t bytes_before = 0;            ///< of this process's own memory, before the model was made
   Placement placement;                 ///< of this rank, which has taken its cores

@@ -83,9 +83,8 @@ void print_plan(const Options& o, const ModelConfig& config, const MachineModel&
                       .bandwidth = o.gigabits * 1e9 / 8,
                       .latency = o.microseconds * 1e-6,
                       .message = o.message * 1e-6};
-  std::vector<PolicyChoice> choices =
-      rank_policies(program::shipped_combinations(), config, o.plan, request, limits,
-                    bytes_per_number(DType::bf16, {}, limits.cache, config.head_dim), speeds);
+  std::vector<PolicyChoice> choices = rank_policies(program::shipped_combinations(), config, o.plan, request, limits,
+                                                    bytes_per_number({}, limits.cache, config.head_dim), speeds);
   const auto seconds = [&](const PolicyChoice& each) { return (decode ? each.decode : each.prefill).seconds(); };
   std::stable_sort(choices.begin(), choices.end(),
                    [&](const auto& a, const auto& b) { return seconds(a) < seconds(b); });
@@ -158,7 +157,7 @@ void hold_against(program::BenchmarkRow& row, const Options& o, const program::P
   row.seconds_bound = program::seconds_bound(config, limits, unread_weights(config), row.of, peak);
   const Footprint held =
       largest_footprint(policies.combination->arithmetic, config, {0, ranks, policies.shares, policies.inner}, limits,
-                        bytes_per_number(DType::bf16, {}, limits.cache, config.head_dim));
+                        bytes_per_number({}, limits.cache, config.head_dim));
   row.bytes_private = held.activations + held.exchange;
   row.bytes_cache = held.cache;
 }

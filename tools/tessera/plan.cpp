@@ -56,13 +56,17 @@ Planned make_plan(const PlanOptions& o) {
   Planned p;
   p.config = o.preset.empty() ? read_config(o.model.model) : preset_named(o.preset).config();
   if (o.layers > 0) p.config.layers = o.layers;
-  const DType stored = o.preset.empty() ? program::stored_type(Checkpoint::open(o.model.model), p.config) : DType::bf16;
-  p.bytes =
-      bytes_per_number(stored, program::chosen_formats(o.model), program::chosen_cache(o.model), p.config.head_dim);
+  const StoredTypes stored =
+      o.preset.empty() ? program::stored_types(Checkpoint::open(o.model.model), p.config) : StoredTypes{};
+  p.bytes = bytes_per_number(converted_types(stored, program::chosen_formats(o.model)), program::chosen_cache(o.model),
+                             p.config.head_dim);
   p.policies = program::chosen_policies(o.model, o.ranks);
   const Limits limits = o.limits();
   require(limits.max_positions <= p.config.max_positions, "--context: the model has ", p.config.max_positions,
           " positions (max_position_embeddings), ", limits.max_positions, " were asked for");
+  require(o.request.prompt + o.request.new_tokens <= limits.max_positions, "--context: expected ",
+          o.request.prompt + o.request.new_tokens, " positions or more, for a prompt of ", o.request.prompt,
+          " tokens and ", o.request.new_tokens, " new ones; found ", limits.max_positions);
   const Ranks ranks{0, o.ranks, p.policies.shares, p.policies.inner};
   p.policies.combination->arithmetic.check(p.config, ranks);
   p.chosen = *choice_of(*p.policies.combination, p.config, ranks, o.request, limits, p.bytes, o.speeds());

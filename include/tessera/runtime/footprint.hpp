@@ -15,19 +15,41 @@ struct BytesPerNumber {
   double cached = 4;
 };
 
-/// Of weights that are stored as `stored` and converted as `formats` has it (the exceptions that it makes for single
-/// matrices left aside), and of a cache of heads of `head_dim` numbers.
-[[nodiscard]] inline BytesPerNumber bytes_per_number(DType stored, const WeightFormats& formats, CacheType cache,
-                                                     index_t head_dim) {
-  const auto bytes = [&](std::string_view name) {
-    double each = static_cast<double>(bytes_of(stored, 2)) / 2;
+/// How a checkpoint has the matrices of its layers, and lm_head or what stands for it.
+struct StoredTypes {
+  DType layers = DType::bf16;
+  DType lm_head = DType::bf16;
+};
+
+/// The element type that a weight stored as `stored` has once it is converted to the format `name`.
+[[nodiscard]] inline DType converted_type(DType stored, std::string_view name) {
+  with_format_named(name, [&]<class F>(F) {
+    if constexpr (BlockFormat<F>) stored = F::dtype;
+  });
+  return stored;
+}
+
+/// `stored` as `formats` converts it, the exceptions that it makes for single matrices left aside.
+[[nodiscard]] inline StoredTypes converted_types(const StoredTypes& stored, const WeightFormats& formats) {
+  return {converted_type(stored.layers, formats.layers),
+          converted_type(stored.lm_head, formats.lm_head.empty() ? formats.layers : formats.lm_head)};
+}
+
+/// Bytes of a weight, with what scales take.
+[[nodiscard]] inline double bytes_of_weight(DType dtype) {
+  double each = static_cast<double>(bytes_of(dtype, 2)) / 2;
+  for (const auto name : {Int8Blocks::name, Int4Blocks::name})
     with_format_named(name, [&]<class F>(F) {
       if constexpr (BlockFormat<F>)
-        each = static_cast<double>(F::bytes + F::planes * static_cast<index_t>(sizeof(f16_t))) / weight_block;
+        if (F::dtype == dtype)
+          each = static_cast<double>(F::bytes + F::planes * static_cast<index_t>(sizeof(f16_t))) / weight_block;
     });
-    return each;
-  };
-  return {bytes(formats.layers), bytes(formats.lm_head.empty() ? formats.layers : formats.lm_head),
+  return each;
+}
+
+/// Of weights as `used`, and of a cache of heads of `head_dim` numbers.
+[[nodiscard]] inline BytesPerNumber bytes_per_number(const StoredTypes& used, CacheType cache, index_t head_dim) {
+  return {bytes_of_weight(used.layers), bytes_of_weight(used.lm_head),
           static_cast<double>(bytes_of_head(cache, head_dim)) / static_cast<double>(head_dim)};
 }
 
