@@ -24,6 +24,35 @@ namespace fs = std::filesystem;
 
 const fs::path golden_folder = TESSERA_GOLDEN;
 
+template <class T>
+void append_bytes(std::string& to, T value) {
+  to.append(reinterpret_cast<const char*>(&value), sizeof value);
+}
+
+void append_text(std::string& to, std::string_view text) {
+  append_bytes(to, std::uint64_t{text.size()});
+  to += text;
+}
+
+/// tiny.gguf with an integer more in its metadata, or a vector more among its tensors; an empty name adds none.
+std::string enlarged(std::string_view key, std::uint32_t value, std::string_view tensor = {},
+                     std::uint64_t elements = 0) {
+  std::string bytes = test::read_file(golden_folder / "tiny.gguf");
+  std::string values, tensors;
+  if (!key.empty()) append_text(values, key), append_bytes(values, std::uint32_t{4}), append_bytes(values, value);
+  if (!tensor.empty()) {
+    append_text(tensors, tensor);
+    append_bytes(tensors, std::uint32_t{1}), append_bytes(tensors, elements);
+    append_bytes(tensors, std::uint32_t{0}), append_bytes(tensors, std::uint64_t{0});  // f32, where the data begin
+  }
+  // A text of such a length that the data still begin at a multiple of the alignment.
+  append_text(values, "filler"), append_bytes(values, std::uint32_t{8});
+  append_text(values, std::string(31 - (values.size() + 8 + tensors.size() + 31) % 32, ' '));
+  bytes[8] = static_cast<char>(bytes[8] + (tensor.empty() ? 0 : 1));
+  bytes[16] = static_cast<char>(bytes[16] + (key.empty() ? 1 : 2));
+  return bytes.insert(bytes.find("token_embd.weight") - 8, values + tensors);
+}
+
 }  // namespace
 
 TEST_CASE("tensors of a GGUF file of every type are what llama.cpp's package decodes them to") {
@@ -128,6 +157,32 @@ TEST_CASE("a GGUF file becomes a folder that loads, with its tokenizer") {
   const Tokenizer tokenizer = Tokenizer::load(out);
   CHECK(tokenizer.encode("abc ab<|end|>") == std::vector<token_t>{4, 5, 3, 6});
   CHECK(tokenizer.decode(tokenizer.encode("abc ab"), true) == "abc ab");
+}
+
+TEST_CASE("what a GGUF file asks for beyond what is computed is refused by name") {
+  const test::TempFolder folder;
+  const fs::path path = folder / "x.gguf";
+  const auto refusal = [&](const std::string& bytes) {
+    test::write_file(path, bytes);
+    const std::string error = error_of([&] { static_cast<void>(gguf_config(Gguf(path))); });
+    return error.substr(std::min(error.size(), error.find(": ") + 2));
+  };
+  REQUIRE(refusal(enlarged("llama.rope.dimension_count", 16)).empty());
+  CHECK(refusal(enlarged("llama.rope.dimension_count", 8)) ==
+        "llama.rope.dimension_count: expected 16, the width of a head, found 8");
+  // Biases that llama.cpp takes for a llama where they are there, a layer beyond the last, and a tensor of no layer.
+  for (const char* name : {"blk.0.attn_q.bias", "blk.0.attn_output.bias", "blk.1.attn_norm.weight", "output_norm.bias"})
+    CHECK(refusal(enlarged("", 0, name, 32)) ==
+          concat(name, ": expected tensors that llama with a block_count of 1 computes with, ",
+                 "found one that would be left out"));
+  std::string bytes = test::read_file(golden_folder / "tiny.gguf");
+  const std::size_t base = bytes.find("llama.rope.freq_base") + 20 + 4;
+  for (const auto& [theta, found] : {std::pair(1.0F, "1"), {0.5F, "0.5"}, {-2.0F, "-2"}, {INFINITY, "inf"}}) {
+    std::memcpy(&bytes[base], &theta, sizeof theta);
+    CHECK(refusal(bytes) == concat("llama.rope.freq_base: expected a finite number above 1, found ", found));
+  }
+  std::memcpy(&bytes[base], "\0\0\xC0\x7F", 4);
+  CHECK(refusal(bytes) == "llama.rope.freq_base: expected a finite number above 1, found nan");
 }
 
 TEST_CASE("a GGUF file that is cut short or lies is refused, and read within its bounds") {

@@ -1,11 +1,14 @@
 #pragma once
 // A GGUF file as a source of weights under the names of a Hugging Face folder, and its configuration.
 
+#include <cmath>
 #include <cstring>
+#include <set>
 #include <string>
 
 #include <tessera/core/families.hpp>
 #include <tessera/core/model_config.hpp>
+#include <tessera/io/checkpoint_tensors.hpp>
 #include <tessera/io/gguf.hpp>
 #include <tessera/runtime/rope_factors.hpp>
 #include <tessera/runtime/weight_source.hpp>
@@ -40,11 +43,22 @@ namespace detail {
   fail(name, ": has no counterpart in GGUF");
 }
 
+/// Throws Error if the file has a tensor that the model computes nothing with, such as a bias that llama.cpp adds where
+/// it finds one: without it the weights are those of another model.
+inline void refuse_unused(const Gguf& file, const ModelConfig& model) {
+  std::set<std::string, std::less<>> used = {"rope_freqs.weight"};  // gguf_config() makes model.rope of it
+  for (const TensorSpec& tensor : checkpoint_tensors(model, StoredType::f32)) used.insert(gguf_name(tensor.name));
+  for (const auto& [name, tensor] : file.tensors())
+    require(used.contains(name), file.path(), ": ", excerpt(name), ": expected tensors that ", model.model_type,
+            " with a block_count of ", model.layers, " computes with, found one that would be left out");
+}
+
 }  // namespace detail
 
 /// The configuration that a file's metadata describe. Throws Error, naming the key, if the architecture is not
 /// supported, or a number is missing or impossible, or the rotary embedding is rescaled in
-/// another way than Llama 3 does (rope_freqs.weight).
+/// another way than Llama 3 does (rope_freqs.weight) or turns a part of each head only; and, naming the tensor, if the
+/// model has no use for one.
 [[nodiscard]] inline ModelConfig gguf_config(const Gguf& file) {
   const auto architecture = file.value<std::string>("general.architecture");
   const Family& family = family_named(architecture, concat(file.path(), ": general.architecture"));
@@ -76,8 +90,11 @@ namespace detail {
   require(model.rms_norm_eps > 0 && model.rms_norm_eps < 1, file.path(), ": ", key("attention.layer_norm_rms_epsilon"),
           ": expected a number between 0 and 1, found ", model.rms_norm_eps);
   model.rope.theta = file.find_value<double>(key("rope.freq_base")).value_or(10000.0);
-  require(model.rope.theta > 0, file.path(), ": ", key("rope.freq_base"), ": expected a positive number, found ",
-          model.rope.theta);
+  require(model.rope.theta > 1 && std::isfinite(model.rope.theta), file.path(), ": ", key("rope.freq_base"),
+          ": expected a finite number above 1, found ", model.rope.theta);
+  const index_t rotated = file.find_value<index_t>(key("rope.dimension_count")).value_or(model.head_dim);
+  require(rotated == model.head_dim, file.path(), ": ", key("rope.dimension_count"), ": expected ", model.head_dim,
+          ", the width of a head, found ", rotated);
   const auto scaling = file.find_value<std::string>(key("rope.scaling.type")).value_or("none");
   require(scaling == "none", file.path(), ": ", key("rope.scaling.type"), ": expected none, found ", excerpt(scaling),
           ": convert the folder of the model");
@@ -104,6 +121,7 @@ namespace detail {
   };
   model.bos_token_id = token("tokenizer.ggml.bos_token_id");
   if (const token_t eos = token("tokenizer.ggml.eos_token_id"); eos >= 0) model.eos_token_ids = {eos};
+  detail::refuse_unused(file, model);
   return model;
 }
 
