@@ -4,8 +4,8 @@
 
 #include <filesystem>
 
+#include <tessera/core/open_file.hpp>
 #include <tessera/io/json.hpp>
-#include <tessera/io/open_file.hpp>
 #include <tessera/runtime/philox.hpp>
 #include <tessera/runtime/sampling.hpp>
 

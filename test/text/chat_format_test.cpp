@@ -31,7 +31,7 @@ TEST_CASE("every conversation renders as its template does it in transformers") 
   for (const auto& entry : std::filesystem::directory_iterator(golden::folder("chat"))) {
     if (entry.path().extension() != ".jinja") continue;
     const auto json = golden::read_json(std::filesystem::path(entry.path()).replace_extension(".json"));
-    const ChatFormat format({text::read_file(entry.path()), json.at("bos_token"), json.at("eos_token")});
+    const ChatFormat format({test::read_file(entry.path()), json.at("bos_token"), json.at("eos_token")});
     for (const auto& row : json.at("cases")) {
       INFO(entry.path().filename().string() << ": " << row.dump());
       std::vector<ChatMessage> messages;
@@ -60,7 +60,7 @@ TEST_CASE("a template of an unknown format is refused, and the message says what
 }
 
 TEST_CASE("ChatML that changes the messages is not taken for plain ChatML") {
-  const std::string plain = text::read_file(golden::folder("chat") / "chatml.jinja");
+  const std::string plain = test::read_file(golden::folder("chat") / "chatml.jinja");
   REQUIRE(refusal(plain).empty());
   for (const std::string addition :
        {"{% set content = content | trim %}", "{{ bos_token }}", "{{ raise_exception('no') }}",
@@ -70,7 +70,7 @@ TEST_CASE("ChatML that changes the messages is not taken for plain ChatML") {
 }
 
 TEST_CASE("a template's spelling does not matter, its comments are not read") {
-  const std::string plain = text::read_file(golden::folder("chat") / "qwen2.jinja");
+  const std::string plain = test::read_file(golden::folder("chat") / "qwen2.jinja");
   std::string other;
   for (const char c : plain) other += c == '"' ? '\'' : c;
   for (const ChatFormat& format : {format_of(plain), format_of("{# it's [INST] <<SYS>> trim #}" + other)}) {
@@ -80,7 +80,7 @@ TEST_CASE("a template's spelling does not matter, its comments are not read") {
 }
 
 TEST_CASE("Llama 3.2 writes the date of today unless one is given") {
-  const ChatFormat format = format_of(text::read_file(golden::folder("chat") / "llama3.2.jinja"));
+  const ChatFormat format = format_of(test::read_file(golden::folder("chat") / "llama3.2.jinja"));
   const std::string before = text::date_of_today();
   const std::string rendered = format.render({{{"user", "x"}}}, false);
   const std::string after = text::date_of_today();
@@ -92,7 +92,7 @@ TEST_CASE("Llama 3.2 writes the date of today unless one is given") {
 }
 
 TEST_CASE("an empty conversation and an unknown role are refused") {
-  const ChatFormat format = format_of(text::read_file(golden::folder("chat") / "chatml.jinja"));
+  const ChatFormat format = format_of(test::read_file(golden::folder("chat") / "chatml.jinja"));
   CHECK_THROWS_WITH(format.render({}, true), Catch::Contains("expected a message at least"));
   CHECK_THROWS_WITH(format.render({{{"tool", "42"}}}, true), Catch::Contains("found 'tool'"));
 }
@@ -100,8 +100,8 @@ TEST_CASE("an empty conversation and an unknown role are refused") {
 TEST_CASE("a folder's template is chat_template.jinja, then the configuration's, by name where there are several") {
   const test::TempFolder folder;
   CHECK_THROWS_WITH(ChatFormat::load(folder.path()), Catch::Contains("found none"));
-  const std::string chatml = text::read_file(golden::folder("chat") / "chatml.jinja");
-  const std::string llama3 = text::read_file(golden::folder("chat") / "llama3.jinja");
+  const std::string chatml = test::read_file(golden::folder("chat") / "chatml.jinja");
+  const std::string llama3 = test::read_file(golden::folder("chat") / "llama3.jinja");
   text::Json config;
   config["bos_token"] = {{"content", "<bos>"}, {"lstrip", false}};
   config["chat_template"] = llama3;

@@ -1,5 +1,9 @@
 // What tokenizer.json and tokenizer_config.json may say, and what is refused: with what, expected, found and where.
+#include <sys/stat.h>
+
 #include <random>
+
+#include <tessera/text/chat_template.hpp>
 #include <tessera/text/tokenizer.hpp>
 
 #include "catch.hpp"
@@ -10,6 +14,8 @@ using namespace tessera;
 using text::Json;
 
 namespace {
+
+namespace fs = std::filesystem;
 
 /// A tokenizer of five letters and two merges.
 Json small() {
@@ -133,7 +139,7 @@ TEST_CASE("nesting is bounded: a deep file is refused, not followed") {
 TEST_CASE("a file cut short or with changed bytes is refused or loads, and never more") {
   std::mt19937 random(3);
   for (const char* name : {"odd", "mix_001", "mix_024"}) {
-    const std::string whole = text::read_file(golden::folder("tokenizers") / name / "tokenizer.json");
+    const std::string whole = test::read_file(golden::folder("tokenizers") / name / "tokenizer.json");
     for (int round = 0; round < 60; ++round) {
       std::string bytes = whole;
       if (round % 3 == 0) bytes.resize(random() % bytes.size());
@@ -145,6 +151,32 @@ TEST_CASE("a file cut short or with changed bytes is refused or loads, and never
       } catch (const Error&) {
       }
     }
+  }
+}
+
+TEST_CASE("what is no file, or larger than any that is published, is refused before it is read") {
+  const auto both = [](const fs::path& folder) {
+    (void)text::read_chat_template(folder);
+    (void)Tokenizer::load(folder);
+  };
+  for (const auto& [name, limit] : {std::pair("tokenizer.json", index_t{256} << 20),
+                                    {"tokenizer_config.json", index_t{16} << 20},
+                                    {"chat_template.jinja", index_t{16} << 20}}) {
+    const test::TempFolder folder;
+    test::write_file(folder / "tokenizer.json", small().dump());
+    REQUIRE(test::error_of([&] { both(folder.path()); }).empty());
+    fs::remove(folder / name);
+    const auto refusal = [&] { return test::error_of([&] { both(folder.path()); }); };
+    const std::string file = (folder / name).string();
+    fs::create_directory(file);
+    CHECK(refusal() == file + ": expected a file, found a directory");
+    fs::remove(file);
+    REQUIRE(::mkfifo(file.c_str(), 0600) == 0);
+    CHECK(refusal() == file + ": expected a regular file, found a device, pipe or socket");  // nobody writes to it
+    fs::remove(file);
+    test::write_file(file, "");
+    fs::resize_file(file, std::uintmax_t{1} << 36);
+    CHECK(refusal() == concat(file, ": expected at most ", limit, " bytes, found ", index_t{1} << 36));
   }
 }
 

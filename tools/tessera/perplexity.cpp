@@ -7,7 +7,7 @@
 #include <fmt/format.h>
 
 #include <tessera/comm/agree.hpp>
-#include <tessera/io/open_file.hpp>
+#include <tessera/core/open_file.hpp>
 #include <tessera/runtime/load_weights.hpp>
 
 #include "commands.hpp"

@@ -11,7 +11,7 @@
 #include <string>
 #include <string_view>
 
-#include <tessera/io/open_file.hpp>
+#include <tessera/core/open_file.hpp>
 
 namespace tessera {
 

@@ -5,8 +5,8 @@
 #include <optional>
 #include <vector>
 
+#include <tessera/core/open_file.hpp>
 #include <tessera/io/json.hpp>
-#include <tessera/io/open_file.hpp>
 
 namespace tessera {
 

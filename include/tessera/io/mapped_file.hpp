@@ -10,9 +10,9 @@
 #include <cstddef>
 #include <memory>
 
+#include <tessera/core/open_file.hpp>
 #include <tessera/core/partition.hpp>
 #include <tessera/io/mapping_table.hpp>
-#include <tessera/io/open_file.hpp>
 
 namespace tessera {
 

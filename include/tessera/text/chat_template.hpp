@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include <tessera/core/open_file.hpp>
 #include <tessera/text/json_reader.hpp>
 
 namespace tessera::text {
@@ -30,7 +31,7 @@ struct ChatTemplate {
   ChatTemplate result;
   const auto config_path = folder / "tokenizer_config.json";
   if (std::filesystem::exists(config_path)) {
-    const Json json = parse_json(read_file(config_path), config_path.string());
+    const Json json = parse_json(read_text(config_path, largest_settings), config_path.string());
     const JsonReader config(json, config_path.string() + ": ");
     result.bos_token = special_token_text(config, "bos_token");
     result.eos_token = special_token_text(config, "eos_token");
@@ -49,7 +50,7 @@ struct ChatTemplate {
     }
   }
   const auto jinja = folder / "chat_template.jinja";
-  if (std::filesystem::exists(jinja)) result.source = read_file(jinja);
+  if (std::filesystem::exists(jinja)) result.source = read_text(jinja, largest_settings);
   return result;
 }
 

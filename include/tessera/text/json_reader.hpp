@@ -2,27 +2,22 @@
 // Reading JSON that somebody else wrote: every access checks, and a failure says what, expected, found, where.
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 
-#include <tessera/core/error.hpp>
+#include <tessera/core/types.hpp>
 
 namespace tessera::text {
 
 /// A parsed JSON value.
 using Json = nlohmann::json;
 
-/// The bytes of a file; throws Error if it cannot be read.
-[[nodiscard]] inline std::string read_file(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  require(static_cast<bool>(file) && std::filesystem::is_regular_file(path), path.string(),
-          ": expected a file that can be read, found none");
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
+/// The bytes that tokenizer.json or tokenizer.model may have; published ones have up to some 35 million.
+inline constexpr index_t largest_tokenizer = index_t{256} << 20;
+/// The same of the files beside it, which say how to use it; published ones have up to some million.
+inline constexpr index_t largest_settings = index_t{16} << 20;
 
 /// Parses the text of a file; throws Error that names `where`.
 [[nodiscard]] inline Json parse_json(std::string_view bytes, std::string_view where) {

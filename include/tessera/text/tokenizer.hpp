@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include <tessera/core/open_file.hpp>
 #include <tessera/text/added_tokens.hpp>
 #include <tessera/text/bpe_model.hpp>
 #include <tessera/text/decoder.hpp>
@@ -30,16 +31,18 @@ class StreamDecoder;
 class Tokenizer {
  public:
   /// Reads `tokenizer.json`, or `tokenizer.model` where only that is there; and `tokenizer_config.json` where there is
-  /// one. A component that is not built in is refused by name; Error says which file and field.
+  /// one. A component that is not built in is refused by name; Error says which file and field. Throws Error for what
+  /// is no regular file, or larger than any that is published.
   [[nodiscard]] static Tokenizer load(const std::filesystem::path& folder) {
     const auto json = folder / "tokenizer.json";
     const auto sentencepiece = folder / "tokenizer.model";
     const auto config = folder / "tokenizer_config.json";
-    const std::string config_text = std::filesystem::exists(config) ? text::read_file(config) : "{}";
+    const std::string config_text = std::filesystem::exists(config) ? read_text(config, text::largest_settings) : "{}";
     if (!std::filesystem::exists(json) && std::filesystem::exists(sentencepiece))
-      return Tokenizer(text::SentencePieceModel(text::read_file(sentencepiece), sentencepiece.string()), config_text,
-                       config.string());
-    return Tokenizer(text::read_file(json), json.string(), config_text, config.string());
+      return Tokenizer(
+          text::SentencePieceModel(read_text(sentencepiece, text::largest_tokenizer), sentencepiece.string()),
+          config_text, config.string());
+    return Tokenizer(read_text(json, text::largest_tokenizer), json.string(), config_text, config.string());
   }
 
   /// Reads the texts of both files; the names are for messages.
