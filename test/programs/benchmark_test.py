@@ -4,12 +4,15 @@
 usage: benchmark_test.py TOOLS_DIR GOLDEN_DIR MPIEXEC ROOT; nothing is asserted of a timing.
 """
 import csv
+import glob
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 from tally import check, end
 
@@ -153,5 +156,31 @@ with tempfile.TemporaryDirectory() as folder:
         names = ['scaling', 'prefill_roofline', 'decode_context', 'time_split']
         check('plot_bench draws four pictures', result.returncode == 0 and
               all(os.path.getsize(os.path.join(folder, f'{name}.svg')) > 1000 for name in names), result.stderr)
+
+
+def left_by(number, *command):
+    """What is left of random weights when a signal ends a program, and all that it started, while it uses them."""
+    with tempfile.TemporaryDirectory() as folder:
+        def within(seconds, holds):
+            end = time.time() + seconds
+            while not holds() and time.time() < end:
+                time.sleep(0.05)
+            return holds()
+
+        process = subprocess.Popen([*command, '--preset', 'qwen2-0.5b', '--layers', '1', '--threads', '1', '--phase', 'prefill',
+                                    '--prompt-len', '64', '--iters', '100000'], start_new_session=True,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, 'TMPDIR': folder})
+        made = within(120, lambda: glob.glob(os.path.join(folder, 'tessera-random-*', 'config.json')))
+        os.killpg(process.pid, number)
+        status = process.wait()
+        within(60, lambda: not os.listdir(folder))
+        return (bool(made), status, os.listdir(folder))
+
+
+for number in (signal.SIGINT, signal.SIGKILL):
+    found = left_by(number, BENCHMARK)
+    check(f'{number.name} leaves no weights of --preset', found == (True, -number, []), found)
+found = left_by(signal.SIGTERM, TESSERA, 'bench', '--ranks', '1')
+check('nor does SIGTERM of tessera bench', found == (True, -signal.SIGTERM, []), found)
 
 end()

@@ -1,5 +1,6 @@
 #include "catch.hpp"
 
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -90,6 +91,20 @@ TEST_CASE("a staged checkpoint that is not published leaves neither files nor fo
             const tools::StagedCheckpoint second(folder / "a" / "b", false);
           }).find("another process is writing") != std::string::npos);
   }
+  CHECK(std::filesystem::is_empty(folder.path()));
+}
+
+TEST_CASE("a staged checkpoint whose task cannot be written, as on a full disk, leaves neither files nor folders") {
+  const test::TempFolder folder;
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+  const rlimit none{0, before.rlim_max};
+  const auto handler = ::signal(SIGXFSZ, SIG_IGN);  // so that a write fails, and the process goes on
+  ::setrlimit(RLIMIT_FSIZE, &none);
+  const std::string error = error_of([&] { const tools::StagedCheckpoint staged(folder / "a" / "b", false, "task"); });
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  ::signal(SIGXFSZ, handler);
+  CHECK(error.find("task: cannot write: ") != std::string::npos);
   CHECK(std::filesystem::is_empty(folder.path()));
 }
 

@@ -53,21 +53,21 @@ class StagedCheckpoint {
       fail(folder_.string(), ": cannot make this folder: ", error.message());
     }
     lock_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    require(lock_ >= 0, folder_.string(), ": ", errno_text(errno));
+    if (lock_ < 0) {
+      const std::string reason = errno_text(errno);
+      fs::remove(path_, error);
+      remove_made();
+      fail(folder_.string(), ": ", reason);
+    }
     if (::flock(lock_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {  // some file systems have no such locks
       ::close(lock_);
       fail(folder_.string(), ": another process is writing a checkpoint here");
     }
-    const bool same_task = resumes_ && task_in(path_) == task;
-    for (const fs::path& left : entries(path_))
-      if (!same_task || left.filename().string().find(".part-") != std::string::npos) fs::remove_all(left, error);
-    if (resumes_ && !same_task) write_text(path_ / staged_task, task);
-    const std::vector<fs::path> earlier = checkpoint_files();
-    if (!earlier.empty() && !replace) {
-      const std::string name = earlier.front().filename().string();
-      resumes_ = false;
+    try {
+      take(replace, task);
+    } catch (...) {  // a constructor that throws runs no destructor
       clean();
-      fail(folder_.string(), ": expected no checkpoint, found ", name, "; --force replaces it");
+      throw;
     }
   }
   StagedCheckpoint(const StagedCheckpoint&) = delete;
@@ -94,6 +94,21 @@ class StagedCheckpoint {
   }
 
  private:
+  /// Leaves of an earlier run what belongs to the same task, and says which task this is.
+  void take(bool replace, const std::string& task) {
+    std::error_code unused;
+    const bool same_task = resumes_ && task_in(path_) == task;
+    for (const std::filesystem::path& left : entries(path_))
+      if (!same_task || left.filename().string().find(".part-") != std::string::npos)
+        std::filesystem::remove_all(left, unused);
+    if (resumes_ && !same_task) write_text(path_ / staged_task, task);
+    const std::vector<std::filesystem::path> earlier = checkpoint_files();
+    if (earlier.empty() || replace) return;
+    resumes_ = false;
+    fail(folder_.string(), ": expected no checkpoint, found ", earlier.front().filename().string(),
+         "; --force replaces it");
+  }
+
   static std::vector<std::filesystem::path> entries(const std::filesystem::path& folder) {
     std::vector<std::filesystem::path> paths;
     std::error_code unused;
