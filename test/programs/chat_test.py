@@ -320,6 +320,25 @@ def pipes():
     assert windows.stdout == '(noun) a small square\n', windows.stdout
 
 
+def words_of_the_launcher():
+    """a value that mpiexec would take for a word to itself reaches the ranks"""
+    for options in (['--stop', ':'], ['--system', ':'], ['--stop', ':', '--stop', ' tile'], ['--stop=:', '--kv-cache', 'f32', '--quiet']):
+        result = subprocess.run([tessera, 'chat', '--model', demo, '--ranks', ranks, '--threads', '1', *options], input='tessera\n',
+                                capture_output=True, text=True, timeout=PATIENCE, env={**os.environ, 'HOME': scratch})
+        answer = 'a small square' if ' tile' in options else ANSWERS['tessera']
+        assert (result.returncode, result.stdout) == (0, f'(noun) {answer}\n'), result
+
+
+def other_names():
+    """the name of a model's folder may be of any bytes"""
+    path = os.path.join(os.fsencode(scratch), b'mod\xe9le')
+    shutil.copytree(os.fsencode(demo), path)
+    result = subprocess.run([tessera, 'chat', '--model', path, '--ranks', ranks, '--threads', '1'], input='tessera\n',
+                            capture_output=True, text=True, errors='replace', timeout=PATIENCE, env={**os.environ, 'HOME': scratch})
+    assert (result.returncode, result.stdout) == (0, f'(noun) {ANSWERS["tessera"]}\n'), result
+    assert 'mod\N{REPLACEMENT CHARACTER}le, ' in result.stderr, result.stderr
+
+
 def errors_in_a_file():
     """what the ranks say is not written over by what is said later in the same file"""
     with tempfile.TemporaryFile('w+') as errors:
@@ -339,8 +358,9 @@ def under_mpiexec():
 
 scratch = tempfile.mkdtemp()
 try:
-    for act in (answers, *((edits, other_characters, stopped) if editing == 'yes' else ()), commands, interrupts, full, foreign_token, ended_from_outside,
-                *((ranks_killed,) if int(ranks) > 1 else ()), bad_model, changed_weights, pipes, errors_in_a_file, under_mpiexec):
+    for act in (answers, *((edits, other_characters, stopped) if editing == 'yes' else ()), commands, interrupts, full, foreign_token,
+                ended_from_outside, *((ranks_killed,) if int(ranks) > 1 else ()), bad_model, changed_weights, pipes, words_of_the_launcher,
+                other_names, errors_in_a_file, under_mpiexec):
         if not CHOSEN or act.__name__ in CHOSEN:
             test(alone(act))
 finally:

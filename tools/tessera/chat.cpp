@@ -13,7 +13,6 @@
 #include <fmt/format.h>
 
 #include <tessera/comm/agree.hpp>
-#include <tessera/io/json.hpp>
 
 #include "commands.hpp"
 #include "interruption.hpp"
@@ -29,6 +28,20 @@ constexpr std::string_view help =
     "/clear begins a new conversation, /exit ends the program, /help shows this.\n"
     "A line that ends in \\ goes on in the next. Ctrl-C interrupts an answer; at the\n"
     "prompt it drops what is typed, or ends the program where nothing is.\n";
+
+/// The arguments with every value in its option's word: `--stop=:`. Where a `:` stands alone mpiexec takes what follows
+/// for another program to start.
+std::vector<std::string> in_one_word_each(const CLI::App& app, const std::vector<std::string>& arguments) {
+  std::vector<std::string> words;
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    words.push_back(arguments[i]);
+    const CLI::Option* option = arguments[i].starts_with("--") ? app.get_option_no_throw(arguments[i]) : nullptr;
+    const bool takes_value = option != nullptr && option->get_items_expected_min() > 0;
+    // CLI11 takes `--system=` for an option whose value is the next word.
+    if (takes_value && i + 1 < arguments.size() && !arguments[i + 1].empty()) words.back() += '=' + arguments[++i];
+  }
+  return words;
+}
 
 /// The command that starts the ranks: one needs no launcher.
 std::vector<std::string> ranks_command(const ChatCommand& command, const std::vector<std::string>& arguments) {
@@ -100,7 +113,7 @@ class Chat {
   /// Does what a message asks for.
   void handle(const std::string& message) {
     if (message == "/clear") {
-      job_.send(Json({{"clear", true}}).dump());
+      job_.send(line_of({{"clear", true}}));
       if (!quiet_) fmt::print(stderr, "(a new conversation)\n");
     } else if (message == "/help") {
       fmt::print(stderr, "{}", help);
@@ -112,8 +125,7 @@ class Chat {
   }
 
   void ask(const std::string& message) {
-    // What is no UTF-8 is replaced: JSON carries no other text.
-    job_.send(Json({{"ask", message}}).dump(-1, ' ', false, Json::error_handler_t::replace));
+    job_.send(line_of({{"ask", message}}));
     std::optional<Progress> reading;
     while (const std::optional<Json> event = next_event(false)) {
       if (event->contains("read") && !quiet_) {
@@ -163,7 +175,7 @@ class Chat {
       if (const int signal = signals_.pending(); signal == SIGINT && !asked) {
         signals_.forget();
         asked = true;
-        job_.send(Json({{"stop", true}}).dump());
+        job_.send(line_of({{"stop", true}}));
       } else if (signal != 0) {
         job_.terminate();
         return std::nullopt;
@@ -224,8 +236,8 @@ void add_chat(CLI::App& app, Action& action, std::vector<std::string> arguments)
       "/clear begins a new conversation, /exit (or Ctrl-D) ends the program, Ctrl-C interrupts an answer.\n\n"
       "  tessera chat --model examples/demo-model\n"
       "  tessera chat --model DIR --ranks 4 --system 'Answer briefly.' --temperature 0.7");
-  subcommand->callback([command, arguments = std::move(arguments), &action] {
-    action = [command, arguments](const Communicator&) {
+  subcommand->callback([command, subcommand, arguments = std::move(arguments), &action] {
+    action = [command, arguments = in_one_word_each(*subcommand, arguments)](const Communicator&) {
       std::signal(SIGPIPE, SIG_IGN);  // ranks that are gone are noticed by what they do not say
       return Chat(*command, arguments).run();
     };

@@ -12,6 +12,8 @@
 #include <string_view>
 #include <vector>
 
+#include <tessera/io/json.hpp>
+
 #include "program/chat_style.hpp"
 #include "program/cli.hpp"
 #include "program/model_options.hpp"
@@ -39,6 +41,11 @@ inline constexpr std::string_view length = "length";    // max_new_tokens
 inline constexpr std::string_view full = "full";        // the context has no more room
 inline constexpr std::string_view no_room = "no room";  // the question does not fit, and was not taken
 }  // namespace chat_end
+
+/// One of these lines. What is no UTF-8, of a folder's name or of what was typed, is replaced: JSON has no other text.
+[[nodiscard]] inline std::string line_of(const Json& message) {
+  return message.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
 
 void add_chat_options(CLI::App& app, ChatCommand& command);
 

@@ -11,7 +11,6 @@
 
 #include <fmt/format.h>
 
-#include <tessera/io/json.hpp>
 #include <tessera/runtime/load_weights.hpp>
 #include <tessera/simd/isa.hpp>
 
@@ -97,7 +96,7 @@ int chat_ranks(Communicator comm, ChatCommand command) {
   command.model.quiet = true;
   Conversation conversation(comm, command);
   const auto tell = [&](const Json& line) {
-    if (comm.rank() == 0) fmt::print("{}\n", line.dump()), std::fflush(stdout);
+    if (comm.rank() == 0) fmt::print("{}\n", line_of(line)), std::fflush(stdout);
   };
   load_into_memory(comm, conversation.weights(), program::ranks_here(comm) == comm.size(),
                    [&](index_t done, index_t total) {
