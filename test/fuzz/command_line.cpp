@@ -1,6 +1,7 @@
 // A command line, an argument per line: what every program with a model does with it before it opens anything.
 #include "target.hpp"
 
+#include <cmath>
 #include <tuple>
 
 #include "program/combinations.hpp"
@@ -71,6 +72,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (!line.parse(std::move(arguments))) return;
     const auto& [model, prompt, sampling] = std::tie(line.model, line.prompt, line.sampling);
     fuzz::expect(model.threads >= 0 && model.chunk >= 1 && model.timeout >= 0, "numbers are in their ranges");
+    for (const auto& number : {sampling.temperature, sampling.top_p, sampling.min_p, sampling.repetition_penalty})
+      fuzz::expect(!number || std::isfinite(*number), "numbers of the sampling are numbers");
     if (prompt.as_ids()) (void)program::parse_ids("--input-ids", prompt.ids);
     (void)program::chosen_formats(model);
     (void)program::description(program::chosen_sampling(sampling, {}));

@@ -169,6 +169,21 @@ try:
     check('tessera without a subcommand', [TESSERA], 2, 'subcommand', TESSERA)
     check('tokenize of what is no JSON', [TESSERA, 'tokenize', '--model', demo], 1, 'line 1', TESSERA, 'hello\n')
     check('tokenize under mpiexec', [*MPIEXEC, '-n', '2', TESSERA, 'tokenize', '--model', demo], 2, 'without mpiexec', TESSERA)
+    # What is not a number, or makes infinities, is refused at the door and not met in the middle of the work.
+    ask = [TESSERA, 'generate', '--model', good, '--input-ids', '1']
+    for option, value, text in (('--timeout-collective', 'nan', '0 to 1e.09, found nan'),
+                                ('--timeout-collective', 'inf', 'found inf'),
+                                ('--temperature', 'nan', '0 to 1000, found nan'),
+                                ('--top-p', 'nan', '0 to 1, found nan'),
+                                ('--min-p', 'nan', '0 to 1, found nan'),
+                                ('--repetition-penalty', 'nan', '0.001 to 1000, found nan'),
+                                ('--repetition-penalty', '1e-300', '0.001 to 1000, found 1e-300')):
+        check(f'{option} {value}', mpi + ask + [option, value], 2, f'{option}: expected a number from {text}', TESSERA)
+    check('--shard-size nan', [TESSERA, 'quantize', good, '--format', 'int8', '--out', os.path.join(scratch, 'q'),
+          '--shard-size', 'nan'], 2, '--shard-size: expected a number from 1e-06 to 1e.06, found nan', TESSERA)
+    for option in ('--bandwidth', '--latency', '--flops', '--memory-bandwidth'):
+        check(f'plan {option} nan', [TESSERA, 'plan', '--model', good, '-n', '2', '--format', 'json', option, 'nan'], 2,
+              f'{option}: expected a number from .*, found nan', TESSERA)
     check('good input', mpi + [GENERATE, '--model', good] + ids, 0, '')
 finally:
     shutil.rmtree(scratch)

@@ -96,6 +96,8 @@ TEST_CASE("a parameter out of its range is refused by name") {
   CHECK_THROWS_WITH(check({.top_p = 1.5}), Catch::Contains("top-p"));
   CHECK_THROWS_WITH(check({.min_p = -0.1}), Catch::Contains("min-p"));
   CHECK_THROWS_WITH(check({.repetition_penalty = 0}), Catch::Contains("repetition-penalty"));
+  CHECK_THROWS_WITH(check({.repetition_penalty = 1e-300}), Catch::Contains("expected 0.001 to 1000"));
+  CHECK_NOTHROW(check({.repetition_penalty = 1e-3}));
 }
 
 TEST_CASE("the generator gives the numbers that its authors publish") {

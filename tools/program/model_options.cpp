@@ -8,6 +8,7 @@
 #include <tessera/simd/bf16_pairs.hpp>
 
 #include "program/combinations.hpp"
+#include "program/finite_range.hpp"
 
 namespace tessera::program {
 
@@ -128,7 +129,7 @@ void add_run_options(CLI::App& app, ModelOptions& options) {
       ->capture_default_str();
   app.add_option("--timeout-collective", options.timeout,
                  "Seconds that a rank waits for the others before the job ends with an error; 0: for ever")
-      ->check(CLI::NonNegativeNumber)
+      ->check(finite_range(0, 1e9))
       ->type_name("SECONDS")
       ->capture_default_str();
   app.add_flag("--ignore-memory", options.ignore_memory,

@@ -1,5 +1,7 @@
 #include "program/sampling_options.hpp"
 
+#include "program/finite_range.hpp"
+
 namespace tessera::program {
 
 void add_sampling_options(CLI::App& app, SamplingOptions& options) {
@@ -7,7 +9,7 @@ void add_sampling_options(CLI::App& app, SamplingOptions& options) {
   app.add_flag("--greedy", options.greedy, "Always the likeliest token")->group(group);
   app.add_option("--temperature", options.temperature,
                  "Above 1 flattens the distribution, below sharpens it; 0: greedy")
-      ->check(CLI::Range(0.0, 1000.0))
+      ->check(finite_range(sampling_limits::temperature))
       ->type_name("T")
       ->group(group);
   app.add_option("--top-k", options.top_k, "Only the K likeliest tokens; 0: all")
@@ -15,14 +17,15 @@ void add_sampling_options(CLI::App& app, SamplingOptions& options) {
       ->type_name("K")
       ->group(group);
   app.add_option("--top-p", options.top_p, "Only the likeliest tokens, up to this probability together")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(finite_range(sampling_limits::top_p))
       ->type_name("P")
       ->group(group);
   app.add_option("--min-p", options.min_p, "Only tokens with this share of the likeliest one's probability")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(finite_range(sampling_limits::min_p))
       ->type_name("P")
       ->group(group);
   app.add_option("--repetition-penalty", options.repetition_penalty, "Above 1: tokens that occurred become less likely")
+      ->check(finite_range(sampling_limits::repetition_penalty))
       ->type_name("X")
       ->group(group);
   app.add_option("--seed", options.seed, "The same seed gives the same text, on any number of ranks")

@@ -17,6 +17,7 @@
 #include "program/benchmark_report.hpp"
 #include "program/combinations.hpp"
 #include "program/command_line.hpp"
+#include "program/finite_range.hpp"
 #include "simulated/machine_file.hpp"
 #include "simulated/meeting_transport.hpp"
 #include "simulated/smpi_transport.hpp"
@@ -57,11 +58,12 @@ void add_options(CLI::App& app, Options& o) {
       ->check(CLI::Range(0, 65536));
   app.add_option("--plan", o.plan, "Simulate nothing: what the planner says of the policies that so many ranks can use")
       ->check(CLI::Range(1, 4096));
-  app.add_option("--bandwidth", o.gigabits, "For the planner: Gbit/s that leave a rank")->check(CLI::PositiveNumber);
+  app.add_option("--bandwidth", o.gigabits, "For the planner: Gbit/s that leave a rank")
+      ->check(program::finite_range(1e-9, 1e12));
   app.add_option("--message", o.message, "For the planner: microseconds of a rank for a message")
-      ->check(CLI::PositiveNumber);
+      ->check(program::finite_range(1e-9, 1e12));
   app.add_option("--latency", o.microseconds, "For the planner: microseconds from rank to rank")
-      ->check(CLI::PositiveNumber);
+      ->check(program::finite_range(1e-9, 1e12));
 }
 
 Limits limits_of(const Options& o, const program::BenchmarkCase& of) {

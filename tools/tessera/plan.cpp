@@ -13,6 +13,7 @@
 
 #include "commands.hpp"
 #include "program/combinations.hpp"
+#include "program/finite_range.hpp"
 #include "program/memory_check.hpp"
 #include "program/preset_options.hpp"
 
@@ -242,7 +243,10 @@ void add_plan(CLI::App& app) {
       ->check(CLI::Range(1, 1 << 30))
       ->type_name("N");
   const auto speed = [&](const char* name, double& value, const char* text) {
-    command->add_option(name, value, text)->check(CLI::PositiveNumber)->type_name("X")->capture_default_str();
+    command->add_option(name, value, text)
+        ->check(program::finite_range(1e-9, 1e12))
+        ->type_name("X")
+        ->capture_default_str();
   };
   speed("--bandwidth", o->gigabits, "Gbit/s that leave a rank");
   speed("--latency", o->microseconds, "Microseconds from rank to rank");

@@ -21,6 +21,7 @@
 #include "chunks.hpp"
 #include "commands.hpp"
 #include "interruption.hpp"
+#include "program/finite_range.hpp"
 #include "progress.hpp"
 #include "staged_checkpoint.hpp"
 
@@ -307,7 +308,7 @@ void add_quantize(CLI::App& app, Action& action) {
       ->check(CLI::IsMember({"stored", "int8", "int4"}));
   command->add_option("--out", options->out, "folder to write; made where it is missing")->required()->type_name("DIR");
   command->add_option("--shard-size", options->shard_gb, "GB of a file of weights at most")
-      ->check(CLI::Range(1e-6, 1e6))
+      ->check(program::finite_range(1e-6, 1e6))
       ->type_name("GB")
       ->capture_default_str();
   command

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <tessera/core/open_file.hpp>
+#include <tessera/core/sampling_limits.hpp>
 #include <tessera/io/json.hpp>
 
 namespace tessera {
@@ -59,10 +60,10 @@ inline std::optional<token_t> find_bos(const JsonObject& config, index_t vocab) 
   return static_cast<token_t>(*id);
 }
 
-inline double number_within(const JsonObject& config, std::string_view key, double absent, double least, double most) {
+inline double number_within(const JsonObject& config, std::string_view key, double absent, NumberRange range) {
   const double number = config.find_number(key).value_or(absent);
-  require(number >= least && number <= most, config.where(), ": ", key, ": expected a number from ", least, " to ",
-          most, ", found ", number);
+  require(range.contains(number), config.where(), ": ", key, ": expected a number from ", range.least, " to ",
+          range.most, ", found ", number);
   return number;
 }
 
@@ -78,12 +79,13 @@ inline double number_within(const JsonObject& config, std::string_view key, doub
   if (!json) return defaults;
   const JsonObject config(*json, path.string());
   defaults.do_sample = config.find_flag("do_sample").value_or(defaults.do_sample);
-  defaults.temperature = detail::number_within(config, "temperature", defaults.temperature, 0.0, 1000.0);
+  defaults.temperature =
+      detail::number_within(config, "temperature", defaults.temperature, sampling_limits::temperature);
   defaults.top_k = config.find_integer("top_k", 0, detail::largest_token).value_or(defaults.top_k);
-  defaults.top_p = detail::number_within(config, "top_p", defaults.top_p, 0.0, 1.0);
-  defaults.min_p = detail::number_within(config, "min_p", defaults.min_p, 0.0, 1.0);
-  defaults.repetition_penalty =
-      detail::number_within(config, "repetition_penalty", defaults.repetition_penalty, 1e-3, 1000.0);
+  defaults.top_p = detail::number_within(config, "top_p", defaults.top_p, sampling_limits::top_p);
+  defaults.min_p = detail::number_within(config, "min_p", defaults.min_p, sampling_limits::min_p);
+  defaults.repetition_penalty = detail::number_within(config, "repetition_penalty", defaults.repetition_penalty,
+                                                      sampling_limits::repetition_penalty);
   defaults.eos_token_ids = detail::find_eos(config, vocab);
   defaults.bos_token_id = detail::find_bos(config, vocab);
   return defaults;

@@ -10,6 +10,7 @@
 
 #include <tessera/core/error.hpp>
 #include <tessera/core/partition.hpp>
+#include <tessera/core/sampling_limits.hpp>
 #include <tessera/core/types.hpp>
 
 namespace tessera {
@@ -30,12 +31,14 @@ struct Sampling {
 
 /// Throws Error that names the parameter which is out of its range.
 inline void check(const Sampling& s) {
-  require(s.temperature >= 0 && s.temperature <= 1000, "temperature: expected 0 to 1000, found ", s.temperature);
+  const auto hold = [](const char* name, double number, NumberRange range) {
+    require(range.contains(number), name, ": expected ", range.least, " to ", range.most, ", found ", number);
+  };
+  hold("temperature", s.temperature, sampling_limits::temperature);
   require(s.top_k >= 0, "top-k: expected 0 (no limit) or more, found ", s.top_k);
-  require(s.top_p >= 0 && s.top_p <= 1, "top-p: expected 0 to 1, found ", s.top_p);
-  require(s.min_p >= 0 && s.min_p <= 1, "min-p: expected 0 to 1, found ", s.min_p);
-  require(s.repetition_penalty > 0 && s.repetition_penalty <= 1000,
-          "repetition-penalty: expected more than 0, up to 1000, found ", s.repetition_penalty);
+  hold("top-p", s.top_p, sampling_limits::top_p);
+  hold("min-p", s.min_p, sampling_limits::min_p);
+  hold("repetition-penalty", s.repetition_penalty, sampling_limits::repetition_penalty);
 }
 
 /// A token that may be drawn.
