@@ -101,15 +101,24 @@ struct CommonOptions {
   index_t peak_mib = program::peak_bytes >> 20;
 
   explicit CommonOptions(CLI::App& app) {
-    for (int n = 1; n < default_threads(); n *= 2) threads.push_back(n);
-    threads.push_back(default_threads());
     app.add_option("--threads", threads, "Numbers of threads, e.g. 1,2 (default: 1, 2, 4, ... and all cores)")
         ->delimiter(',')
-        ->check(CLI::Range(1, 1024));
+        ->check(CLI::Range(1, most_threads));
     app.add_option("--peak-mib", peak_mib, "MiB that are read to find the machine's bandwidth")
         ->check(CLI::Range(1, 1 << 20))
         ->capture_default_str();
+    app.parse_complete_callback([this] {
+      if (!threads.empty()) return;
+      try {
+        for (int n = 1; n < default_threads(); n *= 2) threads.push_back(n);
+        threads.push_back(default_threads());
+      } catch (const Error& error) {  // of OMP_NUM_THREADS
+        throw CLI::ValidationError(error.what());
+      }
+    });
   }
+  CommonOptions(const CommonOptions&) = delete;
+  CommonOptions& operator=(const CommonOptions&) = delete;
 };
 
 /// Memory that shows what reading takes, and the limits of each number of threads as a part of the report.

@@ -1,10 +1,18 @@
 // Ranks of one machine and its cores: pure arithmetic, then real masks of this process.
+#include <sys/resource.h>
+
+#include <climits>
+#include <cstdlib>
+#include <fstream>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "catch.hpp"
 
 #include <tessera/comm/in_process.hpp>
 #include <tessera/comm/placement.hpp>
+#include <tessera/parallel/thread_pool.hpp>
 
 using namespace tessera;
 
@@ -19,6 +27,24 @@ cpu_set_t mask_of(int begin, int end) {
   for (int cpu = begin; cpu < end; ++cpu) CPU_SET(base + cpu, &mask);
   return mask;
 }
+
+/// OMP_NUM_THREADS for a while; null: not set.
+class ThreadsInEnvironment {
+ public:
+  explicit ThreadsInEnvironment(const char* value) {
+    if (const char* text = std::getenv(name)) before_ = text;
+    set(value);
+  }
+  ThreadsInEnvironment(const ThreadsInEnvironment&) = delete;
+  ThreadsInEnvironment& operator=(const ThreadsInEnvironment&) = delete;
+  ~ThreadsInEnvironment() { set(before_ ? before_->c_str() : nullptr); }
+
+ private:
+  static constexpr const char* name = "OMP_NUM_THREADS";
+  static void set(const char* value) { value == nullptr ? ::unsetenv(name) : ::setenv(name, value, 1); }
+
+  std::optional<std::string> before_;
+};
 
 std::vector<CoreShare> shares_of(const std::vector<cpu_set_t>& masks, int threads = 0, double quota = 0) {
   std::vector<CoreShare> shares;
@@ -99,3 +125,67 @@ TEST_CASE("threads that are ranks bind themselves to disjoint processors, or say
     CHECK(results[0].placement.describe().ends_with(bound ? "bound by the ranks themselves" : "not bound"));
   }
 }
+
+TEST_CASE("OMP_NUM_THREADS is a number of threads, or the first of a list of them") {
+  const auto asked = [](const char* value) {
+    const ThreadsInEnvironment environment(value);
+    return threads_of_environment();
+  };
+  CHECK(asked(nullptr) == 0);
+  CHECK(asked("") == 0);
+  CHECK(asked("3") == 3);
+  CHECK(asked("4,2") == 4);
+  CHECK(asked(" 4 , 2") == 4);
+  CHECK(asked("1024") == most_threads);
+}
+
+TEST_CASE("OMP_NUM_THREADS that no rank can have is refused by name, on all ranks alike") {
+  for (const char* value : {"abc", "-3", "0", "1025", "100000", "99999999999999999999", "2.5", "4x", ",4"}) {
+    const ThreadsInEnvironment environment(value);
+    const std::string expected =
+        concat("OMP_NUM_THREADS: expected a number of threads from 1 to 1024, found \"", value, '"');
+    CHECK_THROWS_WITH(default_threads(), expected);
+    const auto texts = InProcess::run(2, [](Communicator comm) -> std::string {
+      try {
+        static_cast<void>(take_cores(comm, 0, false));
+      } catch (const AgreedError& error) {
+        return error.what();
+      }
+      return "nothing";
+    });
+    CHECK(texts == std::vector<std::string>(2, expected));
+    CHECK(InProcess::run(1, [](Communicator comm) { return take_cores(comm, 2, false).share.threads; })[0] == 2);
+  }
+}
+
+TEST_CASE("ranks with more threads together than an int counts share their cores") {
+  const std::vector<cpu_set_t> four(4, mask_of(0, 4));
+  CHECK(shares_of(four, INT_MAX / 2, 8)[0].ownership == CoreOwnership::shared);
+}
+
+#if defined(__has_feature)
+#define TESSERA_TEST_SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TESSERA_TEST_SANITIZED 1
+#else
+#define TESSERA_TEST_SANITIZED 0
+#endif
+#if !TESSERA_TEST_SANITIZED  // sanitizers end the process themselves where they get no memory
+TEST_CASE("a pool of more threads than the system allows is an error that says so, and leaves none") {
+  index_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  rlimit before{};
+  ::getrlimit(RLIMIT_AS, &before);
+  rlimit less = before;  // what there is, and room for the stacks of some threads
+  less.rlim_cur = static_cast<rlim_t>(pages * ::sysconf(_SC_PAGESIZE) + (index_t{64} << 20));
+  REQUIRE(::setrlimit(RLIMIT_AS, &less) == 0);
+  std::string text = "nothing";
+  try {
+    ThreadPool pool(1000);
+  } catch (const Error& error) {
+    text = error.what();
+  }
+  ::setrlimit(RLIMIT_AS, &before);
+  CHECK_THAT(text, Catch::StartsWith("threads: expected 1000 beside the one that is there, the system refused"));
+}
+#endif

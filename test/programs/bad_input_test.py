@@ -184,6 +184,10 @@ try:
     for option in ('--bandwidth', '--latency', '--flops', '--memory-bandwidth'):
         check(f'plan {option} nan', [TESSERA, 'plan', '--model', good, '-n', '2', '--format', 'json', option, 'nan'], 2,
               f'{option}: expected a number from .*, found nan', TESSERA)
+    for value in ('abc', '-3', '100000'):
+        text = f'OMP_NUM_THREADS: expected a number of threads from 1 to 1024, found "{value}"$'
+        check(f'OMP_NUM_THREADS={value}', ['env', f'OMP_NUM_THREADS={value}'] + mpi + ask, 1, text, TESSERA)
+    check('OMP_NUM_THREADS=2,1', ['env', 'OMP_NUM_THREADS=2,1'] + mpi + ask + ['--max-new-tokens', '1'], 0, '', TESSERA)
     check('good input', mpi + [GENERATE, '--model', good] + ids, 0, '')
 finally:
     shutil.rmtree(scratch)

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include <tessera/comm/agree.hpp>
+#include <tessera/parallel/cores.hpp>
 #include <tessera/simd/bf16_pairs.hpp>
 
 #include "program/combinations.hpp"
@@ -99,7 +100,7 @@ void add_run_options(CLI::App& app, ModelOptions& options) {
       ->capture_default_str();
   app.add_option("--threads", options.threads,
                  "Threads of each rank (default: OMP_NUM_THREADS, or the cores that the rank may use)")
-      ->check(CLI::Range(1, 1024))
+      ->check(CLI::Range(1, most_threads))
       ->type_name("N");
   app.add_option("--chunk", options.chunk, "Tokens that prefill takes at a time")
       ->check(CLI::Range(1, 1 << 20))

@@ -260,7 +260,7 @@ void add_bench(CLI::App& app, Action& action) {
     return command->add_option(name, values, text)->delimiter(',')->type_name("LIST")->capture_default_str();
   };
   list("--ranks", o->ranks, "Numbers of ranks, each started with mpiexec")->check(CLI::Range(1, 4096));
-  list("--threads", o->threads, "Numbers of threads of a rank")->check(CLI::Range(1, 1024));
+  list("--threads", o->threads, "Numbers of threads of a rank")->check(CLI::Range(1, most_threads));
   list("--parallel-strategy", o->strategies, "As of tessera generate");
   list("--attention-algo", o->algorithms, "online_softmax, standard");
   list("--kv-cache", o->kv_caches, "f32, bf16, int8");

@@ -106,7 +106,7 @@ void add_info(CLI::App& app, Action& action) {
       app.add_subcommand("info", "Show ranks, cores, instruction sets and memory, and what will be slow");
   const auto threads = std::make_shared<int>(0);
   command->add_option("--threads", *threads, "Threads of each rank (default: as for a model)")
-      ->check(CLI::Range(1, 1024))
+      ->check(CLI::Range(1, most_threads))
       ->type_name("N");
   command->footer(
       "Start it as the program that it is about: under the same mpiexec, with the same binding.\n\n"

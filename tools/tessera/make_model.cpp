@@ -167,7 +167,7 @@ void add_make_model(CLI::App& app) {
       ->check(CLI::IsMember({"bf16", "f16", "f32"}))
       ->type_name("TYPE");
   command->add_option("--threads", options->threads, "threads to use (default: the cores this process may use)")
-      ->check(CLI::Range(1, 1024))
+      ->check(CLI::Range(1, most_threads))
       ->type_name("N");
   command->add_flag("--force", options->force, "replace a checkpoint that the folder has");
   command->footer(

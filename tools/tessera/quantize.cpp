@@ -313,7 +313,7 @@ void add_quantize(CLI::App& app, Action& action) {
       ->capture_default_str();
   command
       ->add_option("--threads", options->threads, "threads of each rank (default: its share of this machine's cores)")
-      ->check(CLI::Range(1, 1024))
+      ->check(CLI::Range(1, most_threads))
       ->type_name("N");
   command
       ->add_option("--tokenizer", options->tokenizer,

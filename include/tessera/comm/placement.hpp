@@ -4,13 +4,11 @@
 #include <sched.h>
 
 #include <cerrno>
-#include <cstdlib>
-#include <cstring>
 #include <set>
 #include <string>
 #include <vector>
 
-#include <tessera/comm/communicator.hpp>
+#include <tessera/comm/agree.hpp>
 #include <tessera/parallel/core_share.hpp>
 
 namespace tessera {
@@ -36,10 +34,10 @@ struct Placement {
 
 /// Finds the ranks on this machine and, unless the launcher did so or `bind` says no, binds this thread, and so the
 /// threads that it starts, to cores that no other rank uses (share_of_cores says when). Collective. `threads`: of each
-/// rank, where they are asked for; 0: OMP_NUM_THREADS, or as many as the rank has cores.
+/// rank, where they are asked for; 0: OMP_NUM_THREADS, or as many as the rank has cores. Throws AgreedError where that
+/// variable says what no rank can have.
 [[nodiscard]] inline Placement take_cores(Communicator comm, int threads, bool bind) {
-  if (const char* text = std::getenv("OMP_NUM_THREADS"); threads == 0 && text != nullptr)
-    threads = std::max(0, std::atoi(text));
+  threads = agree(comm, [&] { return threads > 0 ? threads : threads_of_environment(); });
   struct Seat {
     int machine;
     cpu_set_t processors;

@@ -47,7 +47,7 @@ struct CoreShare {
     }
   const std::vector<cpu_set_t> cores = cores_of(masks[mine]);
   const auto count = static_cast<index_t>(cores.size());
-  const bool quota_allows = quota <= 0 || quota >= ranks * std::max(1, threads);
+  const bool quota_allows = quota <= 0 || quota >= static_cast<double>(ranks) * std::max(1, threads);
   if (ranks == 1) {
     share.ownership = CoreOwnership::alone;
   } else if (disjoint) {

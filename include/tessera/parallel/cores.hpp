@@ -5,11 +5,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <fstream>
 #include <map>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -117,11 +119,29 @@ inline double cores_of_quota(const std::string& directory) {
   return quota > 0 ? std::clamp(static_cast<int>(quota), 1, cores) : cores;
 }
 
+/// Threads that a rank may be asked to have: far more than a machine has processors, and each has a stack.
+inline constexpr int most_threads = 1024;
+
+/// Threads that OMP_NUM_THREADS asks for: of a list such as 4,2, one number for each level of nesting, the first. 0
+/// where it is not set, or empty. Throws Error where it is no such number from 1 to most_threads.
+[[nodiscard]] inline int threads_of_environment() {
+  const char* const value = std::getenv("OMP_NUM_THREADS");
+  constexpr std::string_view blanks = " \t";
+  std::string_view first = value == nullptr ? "" : value;
+  first.remove_prefix(std::min(first.find_first_not_of(blanks), first.size()));
+  if (first.empty()) return 0;
+  first = first.substr(0, first.find(','));
+  first = first.substr(0, first.find_last_not_of(blanks) + 1);
+  int threads = 0;
+  const auto [end, error] = std::from_chars(first.data(), first.data() + first.size(), threads);
+  require(error == std::errc{} && end == first.data() + first.size() && threads >= 1 && threads <= most_threads,
+          "OMP_NUM_THREADS: expected a number of threads from 1 to ", most_threads, ", found \"", value, '"');
+  return threads;
+}
+
 /// Threads for one rank: OMP_NUM_THREADS if it is set, else the allowed cores divided by the ranks that share them.
 [[nodiscard]] inline int default_threads(int ranks_sharing_cores = 1) {
-  if (const char* text = std::getenv("OMP_NUM_THREADS"); text != nullptr) {
-    if (const int threads = std::atoi(text); threads > 0) return threads;
-  }
+  if (const int threads = threads_of_environment(); threads > 0) return threads;
   return std::max(1, allowed_cores() / std::max(1, ranks_sharing_cores));
 }
 

@@ -4,29 +4,32 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <system_error>
 #include <thread>
+#include <type_traits>
 #include <vector>
+
+#include <tessera/core/error.hpp>
 
 namespace tessera {
 
 /// A fixed number of threads that run one job together, again and again.
 class ThreadPool {
  public:
-  /// `threads` of them beside the one that calls run().
+  /// `threads` of them beside the one that calls run(). Throws Error where the system refuses some; none is left then.
   explicit ThreadPool(int threads) {
     threads_.reserve(static_cast<std::size_t>(threads));
-    for (int i = 1; i <= threads; ++i) threads_.emplace_back([this, i] { serve(i); });
+    try {
+      for (int i = 1; i <= threads; ++i) threads_.emplace_back([this, i] { serve(i); });
+    } catch (const std::system_error& error) {
+      end();
+      fail("threads: expected ", threads, " beside the one that is there, the system refused more than ",
+           threads_.size(), ": ", error.what());
+    }
   }
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
-  ~ThreadPool() {
-    {
-      const std::lock_guard lock(mutex_);
-      stopping_ = true;
-    }
-    changed_.notify_all();
-    for (std::thread& thread : threads_) thread.join();
-  }
+  ~ThreadPool() { end(); }
 
   /// Calls job(0) on this thread and job(1), job(2), ... on the others; returns when all have. The job must not throw.
   template <class Job>
@@ -45,6 +48,15 @@ class ThreadPool {
   }
 
  private:
+  void end() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    changed_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
+
   void serve(int index) {
     for (std::uint64_t seen = 0;; ++seen) {
       std::unique_lock lock(mutex_);
