@@ -325,7 +325,7 @@ int run(Communicator comm, int argc, char** argv, Clock::time_point begin) {
     if (o.compare_kv_cache || !o.use_kv_cache) time(program::BenchmarkPhase::decode, prompt_len, false);
   }
   require_unchanged(comm, opened.weights);  // figures of other weights are figures of nothing
-  if (!o.trace.empty()) agree(comm, [&] { write_trace(comm, trace, o.trace); });
+  if (!o.trace.empty()) write_trace(comm, trace, o.trace);
   if (!speaks) return 0;
   fmt::print("{}", program::report(o.format, setting, rows));
   if (o.compare_kv_cache && o.format == "markdown")  // for people; others have both rows

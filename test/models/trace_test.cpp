@@ -6,6 +6,7 @@
 #include "catch.hpp"
 
 #include <tessera/comm/in_process.hpp>
+#include <tessera/comm/recording.hpp>
 #include <tessera/io/json.hpp>
 #include <tessera/runtime/generate.hpp>
 #include <tessera/runtime/trace_file.hpp>
@@ -159,4 +160,34 @@ TEST_CASE("a lane that is full counts what it loses") {
   CHECK(trace.lane(0).lost() == 3);
   trace.clear();
   CHECK(trace.lane(0).events().empty());
+}
+
+TEST_CASE("traces go to rank 0 alone, one after the other") {
+  const std::vector<std::string> texts = {"first", "", "the third"};
+  const auto collected = InProcess::run(3, [&](Communicator comm) {
+    auto [recorded, ledger] = record(comm);
+    std::string all = "[";
+    detail::collect_texts(recorded, texts[static_cast<std::size_t>(comm.rank())], ",", all);
+    return std::pair{all, ledger->total().wire_bytes};
+  });
+  CHECK(collected[0].first == "[first,,the third");
+  constexpr index_t sizes = 2 * sizeof(index_t);  // this rank's, to two others
+  for (std::size_t r = 0; r < 3; ++r) {
+    INFO("rank " << r);
+    CHECK(collected[r].second == sizes + (r == 0 ? 0 : static_cast<index_t>(texts[r].size())));
+    if (r > 0) CHECK(collected[r].first == "[");
+  }
+}
+
+TEST_CASE("a trace that cannot be written is one error of all ranks") {
+  const auto errors = InProcess::run(2, [](Communicator comm) -> std::string {
+    try {
+      write_trace(comm, Trace(1, 10), "/nowhere/trace.json");
+    } catch (const AgreedError& error) {
+      return error.what();
+    }
+    return "nothing";
+  });
+  CHECK(errors[0] == errors[1]);
+  CHECK_THAT(errors[0], Catch::Contains("/nowhere/trace.json"));
 }

@@ -176,7 +176,7 @@ int generate(Communicator comm, const GenerateOptions& options) {
   output.finish_all();
   if (trace) {
     trace->record(false);
-    agree(comm, [&] { write_trace(comm, *trace, options.trace); });
+    write_trace(comm, *trace, options.trace);
   }
   program::end_run(model, opened, options.model);
   program::report_memory(model, opened, options.model);

@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include <tessera/comm/communicator.hpp>
+#include <tessera/comm/agree.hpp>
 #include <tessera/core/trace.hpp>
 #include <tessera/io/atomic_file.hpp>
 
@@ -35,24 +35,52 @@ inline std::int64_t common_origin(Communicator& comm) {
   return std::string_view(first.host) == mine.host ? first.now : mine.now;
 }
 
-/// Every rank's bytes on every rank, in rank order.
-inline std::vector<std::string> gather_texts(Communicator& comm, const std::string& mine) {
-  const auto ranks = static_cast<std::size_t>(comm.size());
-  const std::vector<index_t> one_each(ranks, 1);
-  std::vector<index_t> sizes(ranks);
+/// How many bytes every rank has.
+inline std::vector<index_t> gather_sizes(Communicator& comm, const std::string& mine) {
+  std::vector<index_t> sizes(static_cast<std::size_t>(comm.size()));
   const auto size = static_cast<index_t>(mine.size());
-  comm.allgather<index_t>(std::span(&size, 1), std::span(sizes), one_each);
-  index_t total = 0;
-  for (const index_t n : sizes) total += n;
-  std::string all(static_cast<std::size_t>(total), '\0');
-  comm.allgather<char>(mine, std::span(all), sizes);
-  std::vector<std::string> texts;
-  std::size_t at = 0;
-  for (const index_t n : sizes) {
-    texts.push_back(all.substr(at, static_cast<std::size_t>(n)));
-    at += static_cast<std::size_t>(n);
+  comm.allgather<index_t>(std::span(&size, 1), std::span(sizes), std::vector<index_t>(sizes.size(), 1));
+  return sizes;
+}
+
+/// Appends the texts of all ranks to `all` on rank 0, in rank order, with `between` them. Nothing reaches the others:
+/// each has its own text alone, however many ranks there are. Collective.
+inline void collect_texts(Communicator& comm, const std::string& mine, std::string_view between, std::string& all) {
+  const std::vector<index_t> sizes = gather_sizes(comm, mine);
+  const bool collects = comm.rank() == 0;
+  if (collects) {
+    std::size_t total = all.size();
+    for (const index_t size : sizes) total += static_cast<std::size_t>(size) + between.size();
+    all.reserve(total + between.size());
+    all += mine;
   }
-  return texts;
+  for (int r = 1; r < comm.size(); ++r) {
+    const bool sends = comm.rank() == r;
+    std::span<char> place;
+    if (collects) {
+      all += between;
+      const std::size_t begin = all.size();
+      all.resize(begin + static_cast<std::size_t>(sizes[static_cast<std::size_t>(r)]));
+      place = std::span(all).subspan(begin);
+    }
+    comm.start_exchange<char>(sends ? std::span<const char>(mine) : std::span<const char>(), sends ? 0 : no_rank, place,
+                              collects ? r : no_rank)
+        .wait();
+  }
+}
+
+/// Calls act(text) on every rank with the text of each, in rank order: no rank holds more than one of others.
+/// Collective.
+template <class Act>
+void each_text(Communicator& comm, const std::string& mine, Act&& act) {
+  const std::vector<index_t> sizes = gather_sizes(comm, mine);
+  std::string text;
+  for (int r = 0; r < comm.size(); ++r) {
+    if (comm.rank() == r) text = mine;
+    text.resize(static_cast<std::size_t>(sizes[static_cast<std::size_t>(r)]));
+    comm.broadcast(std::span(text), r);
+    act(text);
+  }
 }
 
 /// Nanoseconds, of which none are negative, as the format wants them: microseconds with three digits.
@@ -113,15 +141,17 @@ inline std::int64_t first_begin(Communicator& comm, const Trace& trace, std::int
 }  // namespace detail
 
 /// Writes every rank's trace into one file, a process for each rank and in it a lane for each thread; the first event
-/// begins at 0, for Perfetto drops what was before. Collective; a file that cannot be written is an Error on rank 0.
+/// begins at 0, for Perfetto drops what was before. Collective; where rank 0 cannot write the file, all ranks throw
+/// AgreedError.
 inline void write_trace(Communicator& comm, const Trace& trace, const std::string& file) {
   std::int64_t origin = detail::common_origin(comm);
   origin += detail::first_begin(comm, trace, origin);
-  const auto texts = detail::gather_texts(comm, detail::events_text(trace, comm.rank(), origin));
-  if (comm.rank() != 0) return;
   std::string all = "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n";
-  for (std::size_t r = 0; r < texts.size(); ++r) all += concat(r == 0 ? "" : ",\n", texts[r]);
-  write_text(file, all + "\n]}\n");
+  detail::collect_texts(comm, detail::events_text(trace, comm.rank(), origin), ",\n", all);
+  all += "\n]}\n";
+  agree(comm, [&] {
+    if (comm.rank() == 0) write_text(file, all);
+  });
 }
 
 /// Where the time of all threads of all ranks went.
@@ -162,7 +192,6 @@ inline TimeSplit split_time(Communicator& comm, const Trace& trace, double secon
     std::size_t count = 0;  // of the operations of a rank
   };
   std::map<std::uint64_t, Group> groups;
-  const auto texts = detail::gather_texts(comm, mine);
   const auto each_of = [&](const std::string& text, auto&& act) {
     for (auto& [id, group] : groups) group.count = 0;
     auto found = groups.end();
@@ -178,10 +207,11 @@ inline TimeSplit split_time(Communicator& comm, const Trace& trace, double secon
     std::memcpy(&m, mine.data() + i, sizeof m);
     groups[m.group].last_to_come.push_back(m.begin);
   }
-  for (const std::string& text : texts)
+  detail::each_text(comm, mine, [&](const std::string& text) {
     each_of(text, [](const Meeting& m, Group& group, std::size_t n) {
       if (n < group.last_to_come.size()) group.last_to_come[n] = std::max(group.last_to_come[n], m.begin);
     });
+  });
   std::int64_t waits = 0;
   std::int64_t moves = 0;
   each_of(mine, [&](const Meeting& m, Group& group, std::size_t n) {
