@@ -37,13 +37,12 @@ int main(int argc, char** argv) {
                                                          std::max(max_new_tokens, index_t{1}), chat ? &style : nullptr);
     const auto length = static_cast<index_t>(ids.size());
     if (max_new_tokens == 0) max_new_tokens = std::min(index_t{128}, opened.config.max_positions - length);
-    const auto model = program::make_model(comm, opened, options, length + max_new_tokens, length).model;
+    const auto model = program::make_model(comm, opened, options, length + max_new_tokens, length, 1, nullptr,
+                                           dump.empty() ? Wanted::last : Wanted::all)
+                           .model;
 
     if (!dump.empty()) {
-      const program::WholePrefill whole = program::prefill_all(*model, ids);
-      agree(comm, [&] {
-        if (comm.rank() == 0) program::write_logits(dump, ids, whole.logits, model->config().vocab);
-      });
+      static_cast<void>(program::dump_logits(*model, ids, dump));
       model->truncate(0, 0);
     }
     const std::int64_t start = trace_clock();

@@ -23,18 +23,16 @@ int main(int argc, char** argv) {
     const program::Opened opened = program::open_model(comm, options, prompt.has_text);
     const std::vector<token_t> ids = program::prompt_ids(comm, opened, options, prompt, 0);
     const auto length = static_cast<index_t>(ids.size());
-    const auto model = program::make_model(comm, opened, options, length, length).model;
+    const auto model = program::make_model(comm, opened, options, length, length, 1, nullptr,
+                                           dump.empty() ? Wanted::last : Wanted::all)
+                           .model;
 
     const std::int64_t start = trace_clock();
     token_t next = 0;
     if (dump.empty()) {
       Argmax()(comm, prefill(*model, 0, ids, [](index_t) {}), {&next, 1});
     } else {
-      const program::WholePrefill whole = program::prefill_all(*model, ids);
-      next = whole.next;
-      agree(comm, [&] {
-        if (comm.rank() == 0) program::write_logits(dump, ids, whole.logits, model->config().vocab);
-      });
+      next = program::dump_logits(*model, ids, dump);
     }
     const double seconds = static_cast<double>(trace_clock() - start) / 1e9;
 

@@ -214,13 +214,14 @@ void report(AnyModel& model, const ModelOptions& options, const RankSetup& setup
 }
 
 RecordedModel make_model(const Communicator& comm, const Opened& opened, const ModelOptions& options, index_t positions,
-                         index_t longest_prompt, index_t sequences, Trace* trace) {
+                         index_t longest_prompt, index_t sequences, Trace* trace, Wanted wanted) {
   const RankSetup setup = set_up_ranks(comm, options, opened.placement);
   TransformerOptions sizes;
   sizes.limits = {.max_tokens = std::max(sequences, std::min(options.chunk, longest_prompt)),
                   .max_positions = positions,
                   .max_sequences = sequences,
                   .cache = chosen_cache(options)};
+  if (wanted == Wanted::all) sizes.limits.max_wanted = sizes.limits.max_tokens;
   sizes.threads = setup.threads;
   sizes.overlap = setup.overlap;
   sizes.copies_weights = options.copy_weights;
@@ -263,33 +264,36 @@ void report_memory(AnyModel& model, const Opened& opened, const ModelOptions& op
                static_cast<double>(most.planned) / 1e6, static_cast<double>(most.used) / 1e6);
 }
 
-WholePrefill prefill_all(AnyModel& model, std::span<const token_t> prompt) {
-  const index_t vocab = model.config().vocab;
-  const auto chunk_size = static_cast<std::size_t>(model.limits().max_tokens);
-  WholePrefill result;
+token_t dump_logits(AnyModel& model, std::span<const token_t> prompt, const std::string& file) {
+  Communicator& comm = model.comm();
+  const index_t vocab = model.config().vocab, length = std::ssize(prompt);
+  std::optional<SafetensorsWriter> writer;  // of rank 0
+  agree(comm, [&] {
+    if (comm.rank() != 0) return;
+    writer.emplace(file, std::vector<TensorSpec>{{"logits", StoredType::f32, {length, vocab}},
+                                                 {"input_ids", StoredType::i64, {length}}});
+    writer->write<std::int64_t>(1, std::vector<std::int64_t>(prompt.begin(), prompt.end()));
+  });
   Argmax argmax;
   std::vector<token_t> best;
-  for (std::size_t done = 0; done < prompt.size();) {
-    const std::size_t count = std::min(chunk_size, prompt.size() - done);
-    const Chunk chunk{0, prompt.subspan(done, count), Wanted::all};
+  for (index_t done = 0; done < length;) {
+    const index_t count = std::min(model.limits().max_tokens, length - done);
+    const Chunk chunk{0, prompt.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(count)), Wanted::all};
     const Logits logits = model.step({&chunk, 1});
-    const Buffer<float> rows = gather_logits(model.comm(), logits, model.ranks(), vocab);
-    if (model.comm().rank() == 0) result.logits.insert(result.logits.end(), rows.data(), rows.data() + rows.size());
-    best.resize(count);
-    argmax(model.comm(), logits, best);
-    result.next = best.back();
+    each_whole_rows(comm, logits, model.ranks(), vocab, [&](index_t first, std::span<const float> rows) {
+      constexpr auto width = static_cast<index_t>(sizeof(float));
+      agree(comm, [&] {
+        if (writer) writer->write(0, (done + first) * vocab * width, rows.data(), std::ssize(rows) * width);
+      });
+    });
+    best.resize(static_cast<std::size_t>(count));
+    argmax(comm, logits, best);
     done += count;
   }
-  return result;
-}
-
-void write_logits(const std::string& file, std::span<const token_t> ids, std::span<const float> logits, index_t vocab) {
-  const auto rows = static_cast<index_t>(ids.size());
-  const std::vector<std::int64_t> wide(ids.begin(), ids.end());
-  SafetensorsWriter writer(file, {{"logits", StoredType::f32, {rows, vocab}}, {"input_ids", StoredType::i64, {rows}}});
-  writer.write<float>(0, logits);
-  writer.write<std::int64_t>(1, wide);
-  writer.finish();
+  agree(comm, [&] {
+    if (writer) writer->finish();
+  });
+  return best.back();
 }
 
 }  // namespace tessera::program

@@ -64,10 +64,10 @@ struct RecordedModel {
 };
 
 /// Makes the model with room for `positions` positions of each of `sequences` sequences, and reports it.
-/// `trace` has a lane for each thread of this rank's placement.
+/// `trace` has a lane for each thread of this rank's placement; `wanted`: the rows of a prompt that get logits.
 [[nodiscard]] RecordedModel make_model(const Communicator& comm, const Opened& opened, const ModelOptions& options,
                                        index_t positions, index_t longest_prompt, index_t sequences = 1,
-                                       Trace* trace = nullptr);
+                                       Trace* trace = nullptr, Wanted wanted = Wanted::last);
 
 /// Ends a run. Throws AgreedError where files of the weights were changed under it (require_unchanged); says in the
 /// same place what is known now only: the error of activations that travelled in fewer bits. Collective.
@@ -77,14 +77,8 @@ void end_run(AnyModel& model, const Opened& opened, const ModelOptions& options)
 /// Collective.
 void report_memory(AnyModel& model, const Opened& opened, const ModelOptions& options);
 
-/// Writes `logits` f32 [T, V] and `input_ids` i64 [T] as safetensors.
-void write_logits(const std::string& file, std::span<const token_t> ids, std::span<const float> logits, index_t vocab);
-
-/// Prefill with the logits of all rows on rank 0, for write_logits; returns them with the last row's best id.
-struct WholePrefill {
-  std::vector<float> logits;  ///< [T, V] on rank 0, empty elsewhere
-  token_t next = 0;
-};
-[[nodiscard]] WholePrefill prefill_all(AnyModel& model, std::span<const token_t> prompt);
+/// Reads a prompt, and writes the logits of all its tokens on the way as `logits` f32 [T, V], beside `input_ids` i64
+/// [T], to a safetensors file; returns the last row's best id. No rank holds more than whole_rows of them. Collective.
+[[nodiscard]] token_t dump_logits(AnyModel& model, std::span<const token_t> prompt, const std::string& file);
 
 }  // namespace tessera::program

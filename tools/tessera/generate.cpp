@@ -123,9 +123,9 @@ int generate(Communicator comm, const GenerateOptions& options) {
   const index_t sequences = std::min(options.batch_size, static_cast<index_t>(prompts.size()));
   std::optional<Trace> trace;
   if (!options.trace.empty()) trace.emplace(opened.placement.share.threads);
-  const program::RecordedModel made =
-      program::make_model(comm, opened, options.model, longest + max_new_tokens,
-                          sequences > 1 ? prompt_tokens : longest, sequences, trace ? &*trace : nullptr);
+  const program::RecordedModel made = program::make_model(
+      comm, opened, options.model, longest + max_new_tokens, sequences > 1 ? prompt_tokens : longest, sequences,
+      trace ? &*trace : nullptr, options.dump_logits.empty() ? Wanted::last : Wanted::all);
   AnyModel& model = *made.model;
   std::optional<Progress> loading;
   load_into_memory(comm, opened.weights, program::ranks_here(comm) == comm.size(), [&](index_t done, index_t total) {
@@ -137,10 +137,7 @@ int generate(Communicator comm, const GenerateOptions& options) {
   if (loading) loading->finish();
   if (speaks && !options.model.quiet) fmt::print(stderr, "sampling: {}\n", program::description(sampling));
   if (!options.dump_logits.empty()) {
-    const program::WholePrefill whole = program::prefill_all(model, prompts[0]);
-    agree(comm, [&] {
-      if (speaks) program::write_logits(options.dump_logits, prompts[0], whole.logits, model.config().vocab);
-    });
+    static_cast<void>(program::dump_logits(model, prompts[0], options.dump_logits));
     model.truncate(0, 0);
   }
 

@@ -54,7 +54,8 @@ int perplexity(const Communicator& comm, const PerplexityOptions& options) {
             " positions, found ", options.context);
     return scored_pieces(options, opened, text);
   });
-  const auto model = program::make_model(comm, opened, options.model, options.context, options.context).model;
+  const auto model =
+      program::make_model(comm, opened, options.model, options.context, options.context, 1, nullptr, Wanted::all).model;
   std::optional<program::Opened> opened_reference;
   std::unique_ptr<AnyModel> reference;
   if (!options.reference.empty()) {
@@ -67,7 +68,9 @@ int perplexity(const Communicator& comm, const PerplexityOptions& options) {
       require(opened_reference->config.vocab == opened.config.vocab, options.reference, ": expected a vocabulary of ",
               opened.config.vocab, " tokens, as ", options.model.model, " has, found ", opened_reference->config.vocab);
     });
-    reference = program::make_model(comm, *opened_reference, stored, options.context, options.context).model;
+    reference =
+        program::make_model(comm, *opened_reference, stored, options.context, options.context, 1, nullptr, Wanted::all)
+            .model;
   }
   const bool speaks = comm.rank() == 0;
   index_t total = 0;

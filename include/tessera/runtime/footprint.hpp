@@ -4,6 +4,7 @@
 #include <tessera/kernels/gemm_shape.hpp>
 #include <tessera/nn/workspace.hpp>
 #include <tessera/policies/sharding_arithmetic.hpp>
+#include <tessera/runtime/vocabulary.hpp>
 #include <tessera/runtime/weight_formats.hpp>
 
 namespace tessera {
@@ -112,7 +113,8 @@ namespace detail {
                          detail::united(a.ffn, b.ffn), detail::united(a.vocab, b.vocab)};
   const WeightSlice widest = sharding.widest(config, ranks);
   const index_t rows = sharding.max_rows(config, ranks, limits);
-  const index_t wanted = limits.max_sequences * (config.hidden + held.vocab.size());
+  const index_t wanted = std::max(limits.max_sequences, limits.max_wanted) * (config.hidden + held.vocab.size()) +
+                         2 * std::min(limits.max_wanted, whole_rows) * config.vocab;  // who wants many gathers them
   const index_t packed = std::min(rows, PanelShape<ScalarBackend>::tokens) *
                          std::max({config.hidden, widest.ffn.size(), widest.q_heads.size() * config.head_dim});
   Footprint result;

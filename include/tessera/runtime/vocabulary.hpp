@@ -63,23 +63,46 @@ class Argmax {
   std::vector<index_t> counts_;
 };
 
-/// Whole rows of logits on every rank: [rows, vocab]. One allgather; for dumps and checks, not for every token.
+/// Rows that are made whole at a time: what a rank needs memory for, however many it asks for.
+inline constexpr index_t whole_rows = 32;
+
+/// Calls act(first, rows) on every rank, rows being the whole rows of logits from `first` on, [up to whole_rows,
+/// vocab]. An allgather each time; for dumps and checks, not for every token.
+template <class Act>
+void each_whole_rows(Communicator& comm, const Logits& logits, const Ranks& ranks, index_t vocab, Act&& act) {
+  const index_t rows = logits.local.rows, width = logits.vocab.size();
+  const index_t most = std::min(rows, ranks.size == 1 ? 0 : whole_rows);
+  Buffer<float> gathered(most * vocab), ordered(most * vocab);
+  std::vector<index_t> counts(static_cast<std::size_t>(ranks.size));
+  for (index_t first = 0; first < rows; first += whole_rows) {
+    const index_t count = std::min(whole_rows, rows - first);
+    const std::span<const float> mine(logits.local.data + first * width, static_cast<std::size_t>(count * width));
+    if (ranks.size == 1) {
+      act(first, mine);
+      continue;
+    }
+    for (index_t r = 0; r < ranks.size; ++r)
+      counts[static_cast<std::size_t>(r)] = count * vocab_part(vocab, ranks.at(r)).size();
+    const auto size = static_cast<std::size_t>(count * vocab);
+    comm.allgather<float>(mine, gathered.span().first(size), counts);
+    const float* from = gathered.data();
+    for (index_t r = 0; r < ranks.size; ++r) {
+      const Range part = vocab_part(vocab, ranks.at(r));
+      for (index_t i = 0; i < count; ++i, from += part.size())
+        std::copy_n(from, part.size(), ordered.data() + i * vocab + part.begin);
+    }
+    act(first, std::span<const float>(ordered.data(), size));
+  }
+}
+
+/// Whole rows of logits on every rank: [rows, vocab].
 [[nodiscard]] inline Buffer<float> gather_logits(Communicator& comm, const Logits& logits, const Ranks& ranks,
                                                  index_t vocab) {
-  const index_t rows = logits.local.rows;
-  Buffer<float> gathered(rows * vocab);
-  std::vector<index_t> counts;
-  for (index_t r = 0; r < ranks.size; ++r) counts.push_back(rows * vocab_part(vocab, ranks.at(r)).size());
-  comm.allgather<float>({logits.local.data, static_cast<std::size_t>(rows * logits.vocab.size())}, gathered.span(),
-                        counts);
-  Buffer<float> ordered(rows * vocab);
-  const float* from = gathered.data();
-  for (index_t r = 0; r < ranks.size; ++r) {
-    const Range part = vocab_part(vocab, ranks.at(r));
-    for (index_t i = 0; i < rows; ++i, from += part.size())
-      std::copy_n(from, part.size(), ordered.data() + i * vocab + part.begin);
-  }
-  return ordered;
+  Buffer<float> whole(logits.local.rows * vocab);
+  each_whole_rows(comm, logits, ranks, vocab, [&](index_t first, std::span<const float> rows) {
+    std::copy(rows.begin(), rows.end(), whole.data() + first * vocab);
+  });
+  return whole;
 }
 
 }  // namespace tessera
