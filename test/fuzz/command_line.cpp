@@ -15,11 +15,11 @@ namespace tessera::program {
 /// The names that are shipped; what they make is not needed to parse them.
 const std::vector<Combination>& shipped_combinations() {
   static const std::vector<Combination> table = {
-      {"headwise", "headwise", "online_softmax", "native", {}, nullptr},
-      {"headwise", "helix", "online_softmax", "native", {}, nullptr},
-      {"sequence", "sequence", "online_softmax", "native", {}, nullptr},
-      {"sequence x headwise", "headwise", "online_softmax", "native", {}, nullptr},
-      {"headwise", "headwise", "standard", "scalar", {}, nullptr}};
+      {"headwise", "headwise", "online_softmax", "native", {}, nullptr, true},
+      {"headwise", "helix", "online_softmax", "native", {}, nullptr, true},
+      {"sequence", "sequence", "online_softmax", "native", {}, nullptr, true},
+      {"sequence x headwise", "headwise", "online_softmax", "native", {}, nullptr, true},
+      {"headwise", "headwise", "standard", "scalar", {}, nullptr, false}};
   return table;
 }
 

@@ -137,6 +137,7 @@ class Chat {
       reading.reset();
       if (event->contains("text")) show((*event)["text"].get<std::string>());
       if (event->contains("failed")) fmt::print(stderr, "{}\n", (*event)["failed"].get<std::string>());
+      if (event->contains("fatal")) fmt::print("\n");
       if (event->contains("end")) close_answer(*event);
       if (event->contains("end") || event->contains("failed")) return;
     }

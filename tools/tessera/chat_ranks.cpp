@@ -129,11 +129,12 @@ int chat_ranks(Communicator comm, ChatCommand command) {
       conversation.clear();
       continue;
     }
+    Json last;
     try {
       const Answer answer = conversation.ask(std::move(request.text), events);
-      tell({{"end", answer.end}, {"summary", answer.summary}});
+      last = {{"end", answer.end}, {"summary", answer.summary}};
     } catch (const AgreedError& error) {
-      tell({{"failed", error.what()}});
+      last = {{"failed", error.what()}};
     }
     try {
       require_unchanged(comm, conversation.weights());
@@ -141,6 +142,7 @@ int chat_ranks(Communicator comm, ChatCommand command) {
       tell({{"fatal", error.what()}});  // said by who shows the answer, behind it
       return error.status();
     }
+    tell(last);
   }
 }
 
