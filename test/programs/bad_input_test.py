@@ -172,7 +172,7 @@ try:
     # What is not a number, or makes infinities, is refused at the door and not met in the middle of the work.
     ask = [TESSERA, 'generate', '--model', good, '--input-ids', '1']
     for option, value, text in (('--timeout-collective', 'nan', '0 to 1e.09, found nan'),
-                                ('--timeout-collective', 'inf', 'found inf'),
+                                ('--timeout-collective', 'inf', '0 to 1e.09, found inf'),
                                 ('--temperature', 'nan', '0 to 1000, found nan'),
                                 ('--top-p', 'nan', '0 to 1, found nan'),
                                 ('--min-p', 'nan', '0 to 1, found nan'),
