@@ -1,6 +1,5 @@
 #include "program/session.hpp"
 
-#include <array>
 #include <fstream>
 #include <functional>
 #include <iterator>
@@ -22,9 +21,6 @@
 namespace tessera::program {
 
 namespace {
-
-/// Bytes of a file of text that belongs to a model, at most: tokenizers of large vocabularies have a tenth of it.
-constexpr index_t largest_text = index_t{256} << 20;
 
 /// One prompt's ids; `where` names it in messages.
 std::vector<token_t> checked_ids(const Opened& opened, const ModelOptions& options, const PromptOptions& prompt,
@@ -70,7 +66,7 @@ std::vector<Fact> facts_of(const std::filesystem::path& folder, const Checkpoint
   for (const std::string& file : files) {
     if (!std::filesystem::exists(folder / file)) continue;
     tessera::detail::Fnv content;
-    content.add(read_text(folder / file, largest_text));
+    content.add(read_text(folder / file, text::largest_tokenizer));
     facts.push_back({file, hash(content.value())});
   }
   const Fingerprint print = fingerprint(checkpoint);
@@ -141,11 +137,9 @@ std::string text_of_first(Communicator comm, const std::function<std::string()>&
     }
   }
   const tessera::detail::TimeoutScope patient(comm, 0);
-  std::array<index_t, 2> head{fault.status, static_cast<index_t>(text.size())};
-  comm.broadcast(std::span<index_t>(head), 0);
-  text.resize(static_cast<std::size_t>(head[1]));
-  comm.broadcast(std::span(text), 0);
-  if (head[0] != 0) throw AgreedError(text, static_cast<int>(head[0]));
+  comm.broadcast(std::span(&fault.status, 1), 0);
+  tessera::detail::broadcast_whole(comm, text);
+  if (fault.status != 0) throw AgreedError(text, fault.status);
   return text;
 }
 
@@ -155,10 +149,7 @@ void require_ids(std::span<const token_t> ids, const ModelConfig& config) {
 }
 
 std::vector<token_t> ids_of_first(Communicator comm, std::vector<token_t> ids) {
-  auto count = static_cast<index_t>(ids.size());
-  comm.broadcast(std::span(&count, 1), 0);
-  ids.resize(static_cast<std::size_t>(count));
-  comm.broadcast(std::span(ids), 0);
+  tessera::detail::broadcast_whole(comm, ids);
   return ids;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <tessera/runtime/any_model.hpp>
+#include <tessera/runtime/vocabulary.hpp>
 
 namespace tessera::program {
 
@@ -77,8 +78,7 @@ template <class T>
   for (std::size_t i = 0; i < rows.size(); ++i) {
     rows[i] = {};
     for (std::size_t at = i; at < all.size(); at += rows.size()) rows[i].merge(all[at]);
-    require(std::isfinite(rows[i].log_sum()), "logits of row ", i,
-            " are not numbers: the weights are damaged or overflow f32");
+    require_numbers(std::isfinite(rows[i].log_sum()), i);
   }
   return rows;
 }

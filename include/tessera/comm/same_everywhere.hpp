@@ -18,6 +18,15 @@ struct Fact {
 
 namespace detail {
 
+/// Rank 0's text or vector, on every rank, whatever size it had there. Collective.
+template <class Whole>
+void broadcast_whole(Communicator& comm, Whole& whole) {
+  auto size = static_cast<index_t>(whole.size());
+  comm.broadcast(std::span(&size, 1), 0);
+  whole.resize(static_cast<std::size_t>(size));
+  comm.broadcast(std::span(whole), 0);
+}
+
 /// Facts as one text; neither names nor values are trusted to be free of anything.
 [[nodiscard]] inline std::string joined(std::span<const Fact> facts) {
   std::string text;
@@ -65,10 +74,7 @@ inline void require_same_everywhere(Communicator comm, std::string_view what, st
   std::string text = detail::joined(facts);
   {
     const detail::TimeoutScope patient(comm, 0);  // as agree: what was read before may have taken long on one rank
-    auto bytes = static_cast<index_t>(text.size());
-    comm.broadcast(std::span(&bytes, 1), 0);
-    text.resize(static_cast<std::size_t>(bytes));
-    comm.broadcast(std::span(text), 0);
+    detail::broadcast_whole(comm, text);
   }
   const std::vector<Fact> expected = detail::facts_of(text);
   agree(comm, [&] { detail::compare(facts, expected, what); });

@@ -38,14 +38,10 @@ struct StoredTypes {
 
 /// Bytes of a weight, with what scales take.
 [[nodiscard]] inline double bytes_of_weight(DType dtype) {
-  double each = static_cast<double>(bytes_of(dtype, 2)) / 2;
-  for (const auto name : {Int8Blocks::name, Int4Blocks::name})
-    with_format_named(name, [&]<class F>(F) {
-      if constexpr (BlockFormat<F>)
-        if (F::dtype == dtype)
-          each = static_cast<double>(F::bytes + F::planes * static_cast<index_t>(sizeof(f16_t))) / weight_block;
-    });
-  return each;
+  if (!is_blocks(dtype)) return static_cast<double>(bytes_of(dtype, 1));
+  return with_block_format(dtype, []<class F>(F) {
+    return static_cast<double>(F::bytes + F::planes * static_cast<index_t>(sizeof(f16_t))) / weight_block;
+  });
 }
 
 /// Of weights as `used`, and of a cache of heads of `head_dim` numbers.

@@ -82,9 +82,7 @@ class Sampler {
     comm.allgather<float>(greatest_, std::span(gathered_greatest_), counts_);
     for (std::size_t i = 0; i < gathered_greatest_.size(); ++i)
       greatest_[i % rows] = greater(greatest_[i % rows], gathered_greatest_[i]);
-    for (std::size_t i = 0; i < rows; ++i)
-      require(std::isfinite(greatest_[i]), "logits of row ", i,
-              " are not numbers: the weights are damaged or overflow f32");
+    for (std::size_t i = 0; i < rows; ++i) require_numbers(std::isfinite(greatest_[i]), i);
   }
   /// A NaN is greater than any number: it spreads.
   [[nodiscard]] static float greater(float a, float b) { return std::isnan(a) || a > b ? a : b; }

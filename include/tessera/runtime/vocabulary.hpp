@@ -12,6 +12,11 @@
 
 namespace tessera {
 
+/// Throws the Error of a row of logits that says nothing, unless it is good.
+inline void require_numbers(bool good, std::size_t row) {
+  require(good, "logits of row ", row, " are not numbers: the weights are damaged or overflow f32");
+}
+
 /// The id of the greatest logit in each row, the lowest id among equals, on every rank alike: `ids` has one element for
 /// each row of `logits`. Throws Error, on every rank, when a row holds no number (the weights are damaged).
 class Argmax {
@@ -32,8 +37,7 @@ class Argmax {
         damaged = damaged || std::isnan(candidate.logit);
         if (candidate.better_than(best)) best = candidate;
       }
-      require(!damaged && std::isfinite(best.logit), "logits of row ", i,
-              " are not numbers: the weights are damaged or overflow f32");
+      require_numbers(!damaged && std::isfinite(best.logit), i);
       ids[i] = best.id;
     }
   }
